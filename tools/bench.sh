@@ -1,0 +1,11 @@
+#!/bin/sh
+# Runs the Go benchmarks, then the side-by-side measurement. Arguments go to the
+# latter: tools/bench.sh -runs 3. See docs/performance.md.
+set -eu
+cd "$(dirname "$0")/.."
+
+tools/check-go.sh
+
+go test -run '^$' -bench . -benchmem ./internal/signing/... ./internal/limit/...
+cd bench
+exec go run ./cmd/gatebench "$@"

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Runs all tests with the race detector. On Debian and Ubuntu, as root, it installs
+# what the tests need; elsewhere it says what is missing.
+set -eu
+cd "$(dirname "$0")/.."
+
+tools/check-go.sh
+
+missing=
+command -v gcc >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
+for tool in curl openssl; do
+  command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+done
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get update -q
+    # shellcheck disable=SC2086 # a list of package names
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+  else
+    echo "The tests need, and this machine lacks:$missing" >&2
+    exit 1
+  fi
+fi
+
+export CGO_ENABLED=1 # the race detector needs it
+go test -race -timeout 15m ./...
+cd bench
+go test -race -timeout 5m ./...
