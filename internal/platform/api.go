@@ -1,0 +1,99 @@
+package platform
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Provider tells who answers an API.
+type Provider string
+
+// The providers.
+const (
+	// ByPlatform marks an API that apps call through the gate.
+	ByPlatform Provider = "platform"
+	// ByMerchant marks a callout: an interface that the merchant serves and
+	// the platform calls. The gate never routes to it.
+	ByMerchant Provider = "merchant"
+)
+
+// APIStatus is where an API stands in its life.
+type APIStatus string
+
+// The states of an API, in the order of its life.
+const (
+	Draft      APIStatus = "draft"
+	Online     APIStatus = "online"
+	Deprecated APIStatus = "deprecated"
+	Offline    APIStatus = "offline"
+)
+
+// BasicPackage is granted to every app.
+const BasicPackage = "basic"
+
+// API is one operation of the catalog. Name and Version identify it.
+type API struct {
+	// Name is dotted and lower case: "trade.order.get".
+	Name string `json:"name"`
+	// Version is "1.0", "2.0", ...
+	Version string `json:"version"`
+	Title   string `json:"title,omitempty"`
+	// Method is the HTTP method, upper case.
+	Method string `json:"method"`
+	// Path is the template: "/v1/orders/{order_id}". A {name} matches one segment.
+	Path     string   `json:"path"`
+	Provider Provider `json:"provider"`
+	// Package is the permission package that it belongs to.
+	Package string `json:"package"`
+	// UserToken says that a merchant's authorization is needed.
+	UserToken bool      `json:"user_token,omitempty"`
+	Status    APIStatus `json:"status"`
+	// DeprecatedAt and Sunset date a deprecation (RFC 9745, RFC 8594).
+	DeprecatedAt time.Time `json:"deprecated_at,omitzero"`
+	Sunset       time.Time `json:"sunset,omitzero"`
+	// Upstream is the business service, "host:port"; "" leaves it to the route.
+	Upstream string `json:"upstream,omitempty"`
+	// Rate and Quota limit all calls of the API together.
+	Limits Limits `json:"limits,omitzero"`
+	// Example answers calls in the sandbox.
+	Example Example `json:"example,omitzero"`
+	// Spec is the operation as the catalog file has it, for the documentation.
+	Spec json.RawMessage `json:"spec,omitempty"`
+	// Source names the catalog that it came from.
+	Source string `json:"source,omitempty"`
+}
+
+// ID is the API's identity: "trade.order.get@1.0".
+func (a *API) ID() string { return a.Name + "@" + a.Version }
+
+// Example is an answer of an API, for the sandbox.
+type Example struct {
+	Status      int    `json:"status,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+	Body        []byte `json:"body,omitempty"`
+}
+
+// Package is a set of APIs that is granted as one. Its name is the scope that
+// a merchant authorizes.
+type Package struct {
+	// Name is lower case: "trade".
+	Name        string `json:"name"`
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
+	// Source names the catalog that it came from; "" when staff made it.
+	Source string `json:"source,omitempty"`
+}
+
+// IPGroup is a named list of addresses, shared by apps and routes.
+type IPGroup struct {
+	Name  string   `json:"name"`
+	Rules []IPRule `json:"rules"`
+}
+
+// APIFilter selects APIs in a list. Zero fields select everything.
+type APIFilter struct {
+	Status  APIStatus
+	Package string
+	// Text is a part of the name, the title or the path.
+	Text string
+}

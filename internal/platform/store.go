@@ -1,0 +1,60 @@
+package platform
+
+import "context"
+
+// Store keeps the domain. Package store fills it. Every error wraps
+// ErrNotFound, ErrConflict or ErrUnavailable where one of them is the reason.
+type Store interface {
+	Reader
+	// Update runs fn in one transaction: all of it happens, or nothing.
+	Update(ctx context.Context, fn func(Tx) error) error
+}
+
+// Reader reads the domain.
+type Reader interface {
+	// AppByKey loads an app with everything that hangs from it.
+	AppByKey(ctx context.Context, appKey string) (*App, error)
+	// App loads an app by its ID.
+	App(ctx context.Context, id string) (*App, error)
+	// Apps lists apps by ID, without their credentials.
+	Apps(ctx context.Context, f AppFilter, p Page) ([]App, error)
+	// CountApps counts all apps.
+	CountApps(ctx context.Context) (int, error)
+	// Catalog loads all APIs, packages, plans, groups and platform limits.
+	Catalog(ctx context.Context) (*Catalog, error)
+	// Audit lists changes, newest first.
+	Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error)
+}
+
+// Tx reads and writes the domain within one transaction.
+type Tx interface {
+	Reader
+	// PutApp writes the app and all that hangs from it. It sets Number on a
+	// new app. A taken ID or appKey is ErrConflict.
+	PutApp(ctx context.Context, a *App) error
+	DeleteApp(ctx context.Context, id string) error
+	PutAPI(ctx context.Context, a *API) error
+	DeleteAPI(ctx context.Context, name, version string) error
+	PutPackage(ctx context.Context, p *Package) error
+	DeletePackage(ctx context.Context, name string) error
+	PutPlan(ctx context.Context, p *Plan) error
+	DeletePlan(ctx context.Context, name string) error
+	PutIPGroup(ctx context.Context, g *IPGroup) error
+	DeleteIPGroup(ctx context.Context, name string) error
+	PutPlatformLimits(ctx context.Context, l Limits) error
+	PutCatalogDigest(ctx context.Context, source, digest string) error
+	AppendAudit(ctx context.Context, e *AuditEntry) error
+}
+
+// Catalog is everything that the gate keeps in memory but the apps.
+type Catalog struct {
+	APIs     []API
+	Packages []Package
+	Plans    []Plan
+	IPGroups []IPGroup
+	// Platform limits all calls together.
+	Platform Limits
+	// Digests holds, for each applied catalog file, the SHA-256 of what was
+	// applied, in hex.
+	Digests map[string]string
+}

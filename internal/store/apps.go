@@ -1,0 +1,281 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+const appColumns = `number, id, app_key, name, kind, mode, status, plan, created_at, updated_at`
+
+func scanApp(rows *sql.Rows, a *platform.App) error {
+	var created, updated sql.NullInt64
+	var plan sql.NullString
+	err := rows.Scan(&a.Number, &a.ID, &a.Key, &a.Name, &a.Kind, &a.Mode, &a.Status, &plan, &created, &updated)
+	a.Plan, a.CreatedAt, a.UpdatedAt = plan.String, fromMicros(created), fromMicros(updated)
+	return err
+}
+
+func (r *reader) AppByKey(ctx context.Context, appKey string) (*platform.App, error) {
+	return r.app(ctx, "app_key", appKey)
+}
+
+func (r *reader) App(ctx context.Context, id string) (*platform.App, error) {
+	return r.app(ctx, "id", id)
+}
+
+// app loads the one app whose column has the value.
+func (r *reader) app(ctx context.Context, column, value string) (*platform.App, error) {
+	var found []platform.App
+	err := r.each(ctx, func(rows *sql.Rows) error {
+		found = append(found, platform.App{})
+		return scanApp(rows, &found[len(found)-1])
+	}, `SELECT `+appColumns+` FROM apps WHERE `+column+` = ?`, value)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("app %q: %w", value, platform.ErrNotFound)
+	}
+	if err := r.loadAccess(ctx, found); err != nil {
+		return nil, err
+	}
+	if err := r.loadCredentials(ctx, &found[0]); err != nil {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+func (r *reader) Apps(ctx context.Context, f platform.AppFilter, p platform.Page) ([]platform.App, error) {
+	where, args := []string{"id > ?"}, []any{p.After}
+	if f.Status != "" {
+		where, args = append(where, "status = ?"), append(args, f.Status)
+	}
+	if f.Kind != "" {
+		where, args = append(where, "kind = ?"), append(args, f.Kind)
+	}
+	if f.Text != "" {
+		part := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(f.Text))
+		where = append(where, `(id = ? OR app_key = ? OR lower(name) LIKE ? ESCAPE '\')`)
+		args = append(args, f.Text, f.Text, "%"+part+"%")
+	}
+	limit := p.Limit
+	if limit <= 0 {
+		limit = 100
+	}
+	args = append(args, min(limit, 1000))
+	apps := []platform.App{}
+	err := r.each(ctx, func(rows *sql.Rows) error {
+		apps = append(apps, platform.App{})
+		return scanApp(rows, &apps[len(apps)-1])
+	}, `SELECT `+appColumns+` FROM apps WHERE `+strings.Join(where, " AND ")+` ORDER BY id LIMIT ?`, args...)
+	if err != nil {
+		return nil, err
+	}
+	return apps, r.loadAccess(ctx, apps)
+}
+
+func (r *reader) CountApps(ctx context.Context) (n int, err error) {
+	err = r.one(ctx, []any{&n}, `SELECT count(*) FROM apps`)
+	return n, err
+}
+
+// loadAccess fills in whitelists, dialects and packages.
+func (r *reader) loadAccess(ctx context.Context, apps []platform.App) error {
+	if len(apps) == 0 {
+		return nil
+	}
+	byNumber, numbers := make(map[uint64]*platform.App, len(apps)), make([]any, len(apps))
+	for i := range apps {
+		byNumber[apps[i].Number], numbers[i] = &apps[i], apps[i].Number
+	}
+	in := ` WHERE app IN (?` + strings.Repeat(",?", len(apps)-1) + `) ORDER BY app, `
+	var app uint64
+	err := r.each(ctx, func(rows *sql.Rows) error {
+		var rule platform.IPRule
+		var prefix string
+		var group sql.NullString
+		if err := rows.Scan(&app, &prefix, &group, &rule.Note); err != nil {
+			return err
+		}
+		rule.Group = group.String
+		if err := parsePrefix(&rule, prefix); err != nil {
+			return err
+		}
+		byNumber[app].IPs = append(byNumber[app].IPs, rule)
+		return nil
+	}, `SELECT app, prefix, group_name, note FROM app_ips`+in+`position`, numbers...)
+	if err != nil {
+		return err
+	}
+	err = r.each(ctx, func(rows *sql.Rows) error {
+		var g platform.DialectGrant
+		err := rows.Scan(&app, &g.Dialect, &g.Method)
+		byNumber[app].Dialects = append(byNumber[app].Dialects, g)
+		return err
+	}, `SELECT app, dialect, method FROM app_dialects`+in+`dialect`, numbers...)
+	if err != nil {
+		return err
+	}
+	return r.each(ctx, func(rows *sql.Rows) error {
+		var g platform.PackageGrant
+		var from, until sql.NullInt64
+		err := rows.Scan(&app, &g.Package, &from, &until)
+		g.From, g.Until = fromMicros(from), fromMicros(until)
+		byNumber[app].Packages = append(byNumber[app].Packages, g)
+		return err
+	}, `SELECT app, package, valid_from, valid_until FROM app_packages`+in+`package`, numbers...)
+}
+
+// parsePrefix fills in a rule's network; a rule of a group has none.
+func parsePrefix(rule *platform.IPRule, s string) (err error) {
+	if s == "" {
+		return nil
+	}
+	if rule.Prefix, err = netip.ParsePrefix(s); err != nil {
+		return fmt.Errorf("reading an IP rule: %w", err)
+	}
+	return nil
+}
+
+// prefixText is the opposite of parsePrefix.
+func prefixText(rule platform.IPRule) string {
+	if !rule.Prefix.IsValid() {
+		return ""
+	}
+	return rule.Prefix.String()
+}
+
+func (r *reader) loadCredentials(ctx context.Context, a *platform.App) error {
+	return r.each(ctx, func(rows *sql.Rows) error {
+		var c platform.Credential
+		var sealed []byte
+		var keyID sql.NullString
+		var created, expires sql.NullInt64
+		err := rows.Scan(&c.Number, &c.Environment, &c.Kind, &c.Dialect, &sealed, &keyID, &c.PublicKeyPEM, &created, &expires)
+		if err != nil {
+			return err
+		}
+		c.CreatedAt, c.ExpiresAt = fromMicros(created), fromMicros(expires)
+		if keyID.Valid {
+			secret, err := r.keys.Load().Open(keyID.String, sealed, credentialPlace(a.ID, c.Number))
+			if err != nil {
+				return fmt.Errorf("credential %d of app %s: %w", c.Number, a.ID, err)
+			}
+			c.Secret = platform.NewSecret(secret)
+		}
+		a.Credentials = append(a.Credentials, c)
+		return nil
+	}, `SELECT number, environment, kind, dialect, secret, key_id, public_key, created_at, expires_at
+		FROM app_credentials WHERE app = ? ORDER BY number`, a.Number)
+}
+
+// credentialPlace binds a sealed secret to its row.
+func credentialPlace(appID string, number int) []byte {
+	return fmt.Appendf(nil, "credential\x00%s\x00%d", appID, number)
+}
+
+// PutApp writes the app and all that hangs from it. Number 0 makes a new app
+// and is set; any other must exist with the same ID. Dialects and packages are
+// read back by name, credentials by number.
+func (t *tx) PutApp(ctx context.Context, a *platform.App) error {
+	if a.Number == 0 {
+		number, err := t.insertApp(ctx, a)
+		if err != nil {
+			return err
+		}
+		a.Number = number
+		return nil
+	}
+	n, err := t.exec(ctx, `UPDATE apps SET app_key = ?, name = ?, kind = ?, mode = ?, status = ?, plan = ?, created_at = ?, updated_at = ?
+		WHERE number = ? AND id = ?`,
+		a.Key, a.Name, a.Kind, a.Mode, a.Status, orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt), a.Number, a.ID)
+	if err == nil && n == 0 {
+		err = platform.ErrNotFound
+	}
+	if err != nil {
+		return named(err, "app %q", a.ID)
+	}
+	for _, table := range []string{"app_ips", "app_credentials", "app_dialects", "app_packages"} {
+		if _, err := t.exec(ctx, `DELETE FROM `+table+` WHERE app = ?`, a.Number); err != nil {
+			return err
+		}
+	}
+	return t.insertParts(ctx, a, a.Number)
+}
+
+// insertApp writes a new app and returns its number: the one that it brings
+// along, or the next.
+func (t *tx) insertApp(ctx context.Context, a *platform.App) (number uint64, err error) {
+	err = t.one(ctx, []any{&number}, `INSERT INTO apps (`+appColumns+`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
+		sql.NullInt64{Int64: int64(a.Number), Valid: a.Number != 0}, a.ID, a.Key, a.Name, a.Kind, a.Mode, a.Status,
+		orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt))
+	if err != nil {
+		return 0, named(err, "app %q", a.ID)
+	}
+	return number, t.insertParts(ctx, a, number)
+}
+
+func (t *tx) insertParts(ctx context.Context, a *platform.App, number uint64) error {
+	for i, rule := range a.IPs {
+		_, err := t.exec(ctx, `INSERT INTO app_ips (app, position, prefix, group_name, note) VALUES (?, ?, ?, ?, ?)`,
+			number, i, prefixText(rule), orNull(rule.Group), rule.Note)
+		if err != nil {
+			return named(err, "ip rule %d of app %q", i+1, a.ID)
+		}
+	}
+	for i := range a.Credentials {
+		if err := t.insertCredential(ctx, a, number, &a.Credentials[i]); err != nil {
+			return err
+		}
+	}
+	for _, g := range a.Dialects {
+		_, err := t.exec(ctx, `INSERT INTO app_dialects (app, dialect, method) VALUES (?, ?, ?)`, number, g.Dialect, g.Method)
+		if err != nil {
+			return named(err, "dialect %q of app %q", g.Dialect, a.ID)
+		}
+	}
+	for _, g := range a.Packages {
+		_, err := t.exec(ctx, `INSERT INTO app_packages (app, package, valid_from, valid_until) VALUES (?, ?, ?, ?)`,
+			number, g.Package, micros(g.From), micros(g.Until))
+		if err != nil {
+			return named(err, "package %q of app %q", g.Package, a.ID)
+		}
+	}
+	return nil
+}
+
+func (t *tx) insertCredential(ctx context.Context, a *platform.App, app uint64, c *platform.Credential) error {
+	var sealed []byte
+	var keyID string
+	if !c.Secret.IsZero() {
+		var err error
+		if keyID, sealed, err = t.keys.Load().Seal(t.rand, c.Secret.Reveal(), credentialPlace(a.ID, c.Number)); err != nil {
+			return err
+		}
+	}
+	_, err := t.exec(ctx, `INSERT INTO app_credentials
+		(app, number, environment, kind, dialect, secret, key_id, public_key, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		app, c.Number, c.Environment, c.Kind, c.Dialect, sealed, orNull(keyID), c.PublicKeyPEM, micros(c.CreatedAt), micros(c.ExpiresAt))
+	return named(err, "credential %d of app %q", c.Number, a.ID)
+}
+
+// DeleteApp removes the app and everything that hangs from it.
+func (t *tx) DeleteApp(ctx context.Context, id string) error {
+	return t.delete(ctx, "app", `DELETE FROM apps WHERE id = ?`, id)
+}
+
+// delete runs a statement that must remove a row.
+func (t *tx) delete(ctx context.Context, kind, query string, args ...any) error {
+	n, err := t.exec(ctx, query, args...)
+	if err == nil && n == 0 {
+		err = platform.ErrNotFound
+	}
+	return named(err, "%s %q", kind, args)
+}

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// rotateBatch is how many secrets are re-encrypted in one transaction.
+const rotateBatch = 200
+
+// errWrongKey says that the keyring is not the database's.
+var errWrongKey = errors.New("the master key does not match this database")
+
+// checkSubject is what the check values seal: whoever opens it has the key.
+const checkSubject = "open platform master key"
+
+func keyPlace(id string) []byte { return []byte("master key\x00" + id) }
+
+// checkKeys refuses a keyring that lacks a key of the database, and notes the
+// primary key in the database. Every sealed secret refers to a noted key.
+func (s *Store) checkKeys(ctx context.Context, keys *Keyring) error {
+	return s.update(ctx, nil, func(t *tx) error {
+		known := false
+		err := t.each(ctx, func(rows *sql.Rows) error {
+			var id string
+			var seal []byte
+			if err := rows.Scan(&id, &seal); err != nil {
+				return err
+			}
+			if keys.find(id) == nil {
+				return fmt.Errorf("%w: it was written with key %s, and the keyring has %s", errWrongKey, id, keys.PrimaryID())
+			}
+			if _, err := keys.Open(id, seal, keyPlace(id)); err != nil {
+				return fmt.Errorf("%w: key %s fails the check", errWrongKey, id)
+			}
+			known = known || id == keys.PrimaryID()
+			return nil
+		}, `SELECT id, check_seal FROM master_keys`)
+		if err != nil || known {
+			return err
+		}
+		id, seal, err := keys.Seal(t.rand, []byte(checkSubject), keyPlace(keys.PrimaryID()))
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(ctx, `INSERT INTO master_keys (id, check_seal, created_at) VALUES (?, ?, ?)`, id, seal, micros(s.now()))
+		return err
+	})
+}
+
+// RotateKeys re-encrypts all secrets under fresh's primary key, in batches
+// between which other work goes on, and then forgets the older keys. Progress,
+// which may be nil, is called after each batch. After a failure or a crash the
+// store opens with a keyring of the new and the old keys, and RotateKeys goes
+// on where it stopped: so write both to the key file before, and the new one
+// alone after. A second rotation at the same time is ErrConflict.
+func (s *Store) RotateKeys(ctx context.Context, fresh *Keyring, progress func(done, total int)) error {
+	if !s.rotating.TryLock() {
+		return fmt.Errorf("rotating the master key: another rotation is under way: %w", platform.ErrConflict)
+	}
+	defer s.rotating.Unlock()
+	if err := s.rotate(ctx, fresh, progress); err != nil {
+		return fmt.Errorf("rotating the master key: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) rotate(ctx context.Context, fresh *Keyring, progress func(done, total int)) error {
+	both := fresh.with(s.keys.Load())
+	if err := s.checkKeys(ctx, both); err != nil {
+		return err
+	}
+	// From here on writers seal with the new key. One that used the old keyring
+	// before holds the only writing connection, so it is done before the first
+	// batch begins, and the batches find what it sealed. The old keys stay at
+	// hand for readers that began before the last batch.
+	s.keys.Store(both)
+	id := fresh.PrimaryID()
+	var total int
+	err := s.update(ctx, nil, func(t *tx) error {
+		return t.one(ctx, []any{&total}, `SELECT count(*) FROM app_credentials WHERE key_id <> ?`, id)
+	})
+	if err != nil {
+		return err
+	}
+	var last sealedRow
+	for done := 0; ; {
+		var batch []sealedRow
+		err := s.update(ctx, nil, func(t *tx) (err error) {
+			batch, err = t.resealAfter(ctx, last, id)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(batch) == 0 {
+			break
+		}
+		done, last = done+len(batch), batch[len(batch)-1]
+		if progress != nil {
+			progress(done, max(done, total))
+		}
+	}
+	// A secret that is still under an old key refuses the removal of its key.
+	return s.update(ctx, nil, func(t *tx) error {
+		_, err := t.exec(ctx, `DELETE FROM master_keys WHERE id <> ?`, id)
+		return named(err, "secrets under an older key are left: rotate again")
+	})
+}
+
+// sealedRow is a credential as a rotation sees it.
+type sealedRow struct {
+	app    uint64
+	number int
+	appID  string
+	keyID  string
+	sealed []byte
+}
+
+// resealAfter re-encrypts the next batch of secrets that are not under the
+// key, and returns it.
+func (t *tx) resealAfter(ctx context.Context, last sealedRow, keyID string) ([]sealedRow, error) {
+	var batch []sealedRow
+	err := t.each(ctx, func(rows *sql.Rows) error {
+		var r sealedRow
+		err := rows.Scan(&r.app, &r.number, &r.appID, &r.keyID, &r.sealed)
+		batch = append(batch, r)
+		return err
+	}, `SELECT c.app, c.number, a.id, c.key_id, c.secret FROM app_credentials c JOIN apps a ON a.number = c.app
+		WHERE (c.app, c.number) > (?, ?) AND c.key_id <> ? ORDER BY c.app, c.number LIMIT ?`,
+		last.app, last.number, keyID, rotateBatch)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range batch {
+		place := credentialPlace(r.appID, r.number)
+		secret, err := t.keys.Load().Open(r.keyID, r.sealed, place)
+		if err != nil {
+			return nil, fmt.Errorf("credential %d of app %s: %w", r.number, r.appID, err)
+		}
+		id, sealed, err := t.keys.Load().Seal(t.rand, secret, place)
+		if err != nil {
+			return nil, err
+		}
+		_, err = t.exec(ctx, `UPDATE app_credentials SET secret = ?, key_id = ? WHERE app = ? AND number = ?`, sealed, id, r.app, r.number)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return batch, nil
+}

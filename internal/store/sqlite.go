@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// sqliteEngine is SQLite as modernc.org/sqlite has it.
+func sqliteEngine() *engine {
+	return &engine{
+		dialect: goose.DialectSQLite3,
+		folder:  "migrations/sqlite",
+		conflict: func(err error) bool {
+			var e *sqlite.Error
+			if !errors.As(err, &e) {
+				return false
+			}
+			switch e.Code() {
+			case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+				return true
+			}
+			return false
+		},
+	}
+}
+
+// OpenSQLite opens the database file at path and brings its schema up to date.
+// A missing file is made, with mode 0600, and its folder with mode 0700. It
+// fails where the file is newer than this program and where the keys are not
+// the ones that it was written with. What is committed survives a power cut.
+func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	if err := createPrivate(path); err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	// One connection writes, so that writers queue here, where a deadline
+	// counts, and never meet a busy database. Readers see the last commit.
+	writer, err := sql.Open("sqlite", sqliteDSN(path, "_txlock=immediate", "_pragma=cache_size(-65536)"))
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	writer.SetMaxOpenConns(1)
+	readers, err := sql.Open("sqlite", sqliteDSN(path, "_query_only=1", "_pragma=cache_size(-8192)"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), writer.Close())
+	}
+	readers.SetMaxOpenConns(o.readers())
+	readers.SetMaxIdleConns(o.readers())
+	return open(ctx, sqliteEngine(), writer, readers, keys, o)
+}
+
+// sqliteDSN names the file as a URI, so that no character of the path is taken
+// for a parameter.
+func sqliteDSN(path string, params ...string) string {
+	dsn := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() +
+		"?mode=rw&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_dqs=0"
+	for _, p := range params {
+		dsn += "&" + p
+	}
+	return dsn
+}
+
+// createPrivate makes an empty file that only its owner can read, unless the
+// file is there. SQLite gives its side files the same mode.
+func createPrivate(path string) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
