@@ -1,0 +1,193 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/gaissmai/bart"
+	"github.com/maypok86/otter/v2"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/signing"
+)
+
+const (
+	// loadTimeout bounds one load of an app, so that a slow store refuses
+	// calls instead of piling them up.
+	loadTimeout = 2 * time.Second
+	// negativeTTL is how long an unknown appKey stays unknown without a look.
+	negativeTTL = 10 * time.Second
+	// fewPrefixes is up to how many prefixes a loop beats a tree.
+	fewPrefixes = 8
+)
+
+// app is an app made ready for checking calls. It is immutable.
+type app struct {
+	*platform.App
+	keys     map[string]*dialectKeys
+	ips      addresses
+	groups   []string
+	packages map[string]platform.Period
+}
+
+// dialectKeys are the keys of one dialect; keys[i] is described by about[i].
+type dialectKeys struct {
+	keys  []*signing.Key
+	about []*platform.Credential
+}
+
+// live returns the keys that are accepted at now. It copies only when one has
+// ended, which lasts until the app is loaded anew.
+func (d *dialectKeys) live(now time.Time) dialectKeys {
+	for i := range d.about {
+		if !d.about[i].Live(now) {
+			var out dialectKeys
+			for j := range d.about {
+				if d.about[j].Live(now) {
+					out.keys = append(out.keys, d.keys[j])
+					out.about = append(out.about, d.about[j])
+				}
+			}
+			return out
+		}
+	}
+	return *d
+}
+
+func compileApp(a *platform.App) (*app, error) {
+	c := &app{App: a, keys: map[string]*dialectKeys{}, packages: map[string]platform.Period{}}
+	methods := make(map[string]string, len(a.Dialects))
+	for _, d := range a.Dialects {
+		methods[d.Dialect] = d.Method
+	}
+	for i := range a.Credentials {
+		cred := &a.Credentials[i]
+		method, granted := methods[cred.Dialect]
+		if cred.Dialect != signing.Op1 && !granted {
+			continue
+		}
+		var key *signing.Key
+		var err error
+		if cred.Kind == platform.PublicKey {
+			key, err = signing.NewPublicKey(cred.Number, []byte(cred.PublicKeyPEM))
+		} else {
+			key, err = signing.NewSecretKey(cred.Dialect, method, cred.Number, cred.Secret.Reveal())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("app %s: credential %d: %w", a.ID, cred.Number, err)
+		}
+		d := c.keys[cred.Dialect]
+		if d == nil {
+			d = &dialectKeys{}
+			c.keys[cred.Dialect] = d
+		}
+		d.keys, d.about = append(d.keys, key), append(d.about, cred)
+	}
+	var prefixes []netip.Prefix
+	for _, r := range a.IPs {
+		if r.Group != "" {
+			c.groups = append(c.groups, r.Group)
+		} else {
+			prefixes = append(prefixes, r.Prefix)
+		}
+	}
+	c.ips = newAddresses(prefixes)
+	for _, p := range a.Packages {
+		c.packages[p.Package] = p.Period
+	}
+	return c, nil
+}
+
+// addresses is a set of addresses.
+type addresses struct {
+	few  []netip.Prefix
+	many *bart.Lite
+}
+
+func newAddresses(prefixes []netip.Prefix) addresses {
+	if len(prefixes) <= fewPrefixes {
+		return addresses{few: prefixes}
+	}
+	t := new(bart.Lite)
+	for _, p := range prefixes {
+		t.Insert(p)
+	}
+	return addresses{many: t}
+}
+
+func (a *addresses) contains(ip netip.Addr) bool {
+	for _, p := range a.few {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return a.many != nil && a.many.Contains(ip)
+}
+
+func (a *addresses) empty() bool { return len(a.few) == 0 && a.many == nil }
+
+// appCache keeps the apps that call. An unknown appKey is kept as nil for a
+// while, so that guessing keys does not become load on the store.
+type appCache struct {
+	store     platform.Reader
+	cache     *otter.Cache[string, *app]
+	staleness atomic.Int64
+	loader    otter.Loader[string, *app]
+}
+
+func newAppCache(store platform.Reader, size int, staleness time.Duration) (*appCache, error) {
+	c := &appCache{store: store}
+	c.staleness.Store(int64(staleness))
+	c.loader = otter.LoaderFunc[string, *app](c.load)
+	cache, err := otter.New(&otter.Options[string, *app]{
+		MaximumSize: size,
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, *app]) time.Duration {
+			if e.Value == nil {
+				return negativeTTL
+			}
+			return time.Duration(c.staleness.Load())
+		}),
+		// An app is looked at again long before it goes stale; while the store
+		// is down the look fails and the entry serves on.
+		RefreshCalculator: otter.RefreshWritingFunc(func(e otter.Entry[string, *app]) time.Duration {
+			return time.Duration(c.staleness.Load()) / 4
+		}),
+		Logger: &otter.NoopLogger{},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of apps: %w", err)
+	}
+	c.cache = cache
+	return c, nil
+}
+
+func (c *appCache) load(ctx context.Context, appKey string) (*app, error) {
+	// The load serves every call that waits for the app, so it must not end
+	// with the call that happened to ask first.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+	defer cancel()
+	a, err := c.store.AppByKey(ctx, appKey)
+	if errors.Is(err, platform.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return compileApp(a)
+}
+
+// get returns the app, or nil when there is none of that key.
+func (c *appCache) get(ctx context.Context, appKey string) (*app, error) {
+	return c.cache.Get(ctx, appKey, c.loader)
+}
+
+func (c *appCache) resize(size int, staleness time.Duration) {
+	c.staleness.Store(int64(staleness))
+	c.cache.SetMaximum(uint64(size)) //nolint:gosec // a size is never negative: the configuration is checked
+}
+
+func (c *appCache) close() { c.cache.StopAllGoroutines() }

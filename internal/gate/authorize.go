@@ -1,0 +1,135 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// The reasons for which a [TokenVerifier] refuses.
+var (
+	ErrTokenMissing      = errors.New("no access token")
+	ErrTokenInvalid      = errors.New("access token not valid")
+	ErrTokenExpired      = errors.New("access token expired")
+	ErrScopeInsufficient = errors.New("scope insufficient")
+)
+
+// TokenVerifier tells on whose behalf an app calls. The authorization server
+// fills it. Errors wrap one of the four above; any other means that the token
+// could not be checked.
+type TokenVerifier interface {
+	// Verify checks the token ("" when the call has none) for a call of app
+	// to an API of package scope.
+	Verify(ctx context.Context, token string, app *platform.App, env platform.Environment, scope string) (User, error)
+}
+
+// noTokens stands in while there is no authorization server.
+type noTokens struct{}
+
+func (noTokens) Verify(context.Context, string, *platform.App, platform.Environment, string) (User, error) {
+	return User{}, ErrTokenMissing
+}
+
+// Authorize finds the API that the call is for and checks that it serves, that
+// the app holds its package, and that the merchant agreed where it must.
+// rawPath is the path as it will be forwarded.
+func (g *Gate) Authorize(ctx context.Context, c *Call, method, rawPath, token string) *Refusal {
+	if !c.Verified {
+		return refuse(StageScope, SignatureMissing, "the call has not passed open_sign on this route")
+	}
+	if refusal := g.route(c, method, rawPath); refusal != nil {
+		return refusal
+	}
+	if !c.api.serves(g.now()) {
+		return refuse(StageScope, APIOffline, c.api.ID()+" is offline")
+	}
+	if refusal := g.checkPackage(c); refusal != nil {
+		return refusal
+	}
+	if refusal := g.checkUser(ctx, c, token); refusal != nil {
+		return refusal
+	}
+	c.granted = true
+	return nil
+}
+
+// route sets the API: by name where the dialect carries one, else by method
+// and path.
+func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
+	if err := checkPath(rawPath); err != nil {
+		return refuse(StageScope, RequestMalformed, err.Error())
+	}
+	if name := c.Claim.APIName; name != "" {
+		c.api = c.catalog.named(name, c.Claim.APIVersion, g.now())
+		if c.api == nil {
+			return refuse(StageScope, APIUnknown, fmt.Sprintf("no API is named %.100q", name))
+		}
+		return nil
+	}
+	found, allowed := c.catalog.routes.find(method, rawPath)
+	switch {
+	case found != nil:
+		c.api = found
+		return nil
+	case len(allowed) > 0:
+		allow := strings.Join(allowed, ", ")
+		r := refuse(StageScope, MethodNotAllowed, "this path takes "+allow)
+		r.Allow = allow
+		return r
+	}
+	return refuse(StageScope, APIUnknown, "no API has this path")
+}
+
+func (g *Gate) checkPackage(c *Call) *Refusal {
+	if c.api.Package == platform.BasicPackage {
+		return nil
+	}
+	period, ok := c.app.packages[c.api.Package]
+	if !ok {
+		return refuse(StageScope, PackageNotGranted, fmt.Sprintf(
+			"%s needs the package %s, which the app does not have", c.api.ID(), c.api.Package))
+	}
+	switch period.State(g.now()) {
+	case platform.NotYet:
+		return refuse(StageScope, PackageExpired, fmt.Sprintf(
+			"the app's package %s begins on %s", c.api.Package, period.From.UTC().Format("2006-01-02 15:04 MST")))
+	case platform.Expired:
+		return refuse(StageScope, PackageExpired, fmt.Sprintf(
+			"the app's package %s ended on %s", c.api.Package, period.Until.UTC().Format("2006-01-02 15:04 MST")))
+	}
+	return nil
+}
+
+func (g *Gate) checkUser(ctx context.Context, c *Call, token string) *Refusal {
+	if !c.api.UserToken {
+		return nil
+	}
+	user, err := g.tokens.Verify(ctx, token, c.app.App, c.Environment, c.api.Package)
+	if err == nil {
+		c.user = user
+		return nil
+	}
+	const realm = `Bearer realm="open_platform"`
+	switch {
+	case errors.Is(err, ErrTokenMissing):
+		r := refuse(StageScope, TokenMissing, c.api.ID()+" needs a merchant's access token")
+		r.Challenge = realm
+		return r
+	case errors.Is(err, ErrTokenInvalid):
+		r := refuse(StageScope, TokenInvalid, "the access token is not valid for this app and environment")
+		r.Challenge = realm + `, error="invalid_token"`
+		return r
+	case errors.Is(err, ErrTokenExpired):
+		r := refuse(StageScope, TokenExpired, "the access token has expired; refresh it")
+		r.Challenge = realm + `, error="invalid_token", error_description="expired"`
+		return r
+	case errors.Is(err, ErrScopeInsufficient):
+		r := refuse(StageScope, ScopeInsufficient, "the merchant did not authorize "+c.api.Package)
+		r.Challenge = realm + `, error="insufficient_scope", scope="` + c.api.Package + `"`
+		return r
+	}
+	return unavailable(StageScope, err)
+}

@@ -1,0 +1,75 @@
+package gate
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/limit"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/signing"
+)
+
+// Call is one call on its way through the gate.
+type Call struct {
+	// RequestID identifies the call in answers, logs and reports.
+	RequestID string
+	// ClientIP is the caller's address as Caddy determined it, 4-in-6 unmapped.
+	ClientIP netip.Addr
+	// Started is when the call arrived.
+	Started time.Time
+	// Duration is the whole time it took; set when the call has ended.
+	Duration time.Duration
+	// Environment is the route's; "" before the signature stage.
+	Environment platform.Environment
+	// Claim is what the call says about itself; verified once Verified is set.
+	Claim signing.Claim
+	// Verified says that the signature was checked and is good.
+	Verified bool
+	// Limits is the answer of the rate stage.
+	Limits limit.Result
+	// Limited says that a limit applied, so that Limits means something.
+	Limited bool
+	// Refusal is why the call was refused; nil while it was not.
+	Refusal *Refusal
+	// Status and Bytes describe the answer; set when the call has ended.
+	Status int
+	Bytes  int64
+
+	identified bool
+	claimErr   error
+	app        *app
+	appErr     error
+	api        *api
+	user       User
+	granted    bool
+	catalog    *snapshot
+	replay     [64]byte
+	checks     [maxChecks]limit.Check
+}
+
+// User is the merchant on whose behalf the app calls.
+type User struct {
+	// ID identifies the merchant.
+	ID string
+	// Scopes are what the merchant authorized, separated by spaces.
+	Scopes string
+}
+
+// App is the verified app, or nil.
+func (c *Call) App() *platform.App {
+	if !c.Verified {
+		return nil
+	}
+	return c.app.App
+}
+
+// API is the matched API, or nil.
+func (c *Call) API() *platform.API {
+	if c.api == nil {
+		return nil
+	}
+	return c.api.API
+}
+
+// User is the merchant; the zero User when the call carries no authorization.
+func (c *Call) User() User { return c.user }

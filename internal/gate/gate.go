@@ -1,0 +1,138 @@
+// Package gate decides whether a call may pass. It is the hot path: a call of
+// an app that was seen before touches no database, only an immutable snapshot
+// of the catalog, a bounded cache of apps, and the counters of package limit.
+//
+// The handlers walk a [Call] through its stages, each of which allows or
+// refuses: [Gate.Identify], [Gate.CheckIP], [Gate.Verify], [Gate.SpendNonce],
+// [Gate.Authorize], [Gate.Charge].
+package gate
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/limit"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// Options are what a gate stands on.
+type Options struct {
+	Store   platform.Reader
+	Limiter limit.Limiter
+	Nonces  limit.Nonces
+	// Tokens checks merchants' access tokens. Nil: no API that needs one passes.
+	Tokens TokenVerifier
+	// Recorder hears of every call. Nil: nobody does.
+	Recorder Recorder
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+	// Apps bounds the cache, in apps. 0 means 100,000.
+	Apps int
+	// Staleness is how long a cached app serves while the store is down.
+	// 0 means 10 minutes.
+	Staleness time.Duration
+}
+
+// Defaults of Options.
+const (
+	DefaultApps      = 100_000
+	DefaultStaleness = 10 * time.Minute
+)
+
+// Gate holds what all calls share. It is safe for concurrent use.
+type Gate struct {
+	store    platform.Reader
+	limiter  limit.Limiter
+	nonces   limit.Nonces
+	tokens   TokenVerifier
+	recorder Recorder
+	now      func() time.Time
+	apps     *appCache
+	catalog  atomic.Pointer[snapshot]
+}
+
+// New makes a gate and loads the catalog.
+func New(ctx context.Context, o Options) (*Gate, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Tokens == nil {
+		o.Tokens = noTokens{}
+	}
+	if o.Recorder == nil {
+		o.Recorder = noRecorder{}
+	}
+	if o.Apps == 0 {
+		o.Apps = DefaultApps
+	}
+	if o.Staleness == 0 {
+		o.Staleness = DefaultStaleness
+	}
+	apps, err := newAppCache(o.Store, o.Apps, o.Staleness)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gate{
+		store: o.Store, limiter: o.Limiter, nonces: o.Nonces, tokens: o.Tokens,
+		recorder: o.Recorder, now: o.Now, apps: apps,
+	}
+	if err := g.ReloadCatalog(ctx); err != nil {
+		apps.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// Close stops what the gate runs in the background.
+func (g *Gate) Close() { g.apps.close() }
+
+// Resize changes the bounds of the cache of apps while calls go on.
+func (g *Gate) Resize(apps int, staleness time.Duration) { g.apps.resize(apps, staleness) }
+
+// CachedApps is the number of apps in the cache, unknown ones included.
+func (g *Gate) CachedApps() int { return g.apps.cache.EstimatedSize() }
+
+// Forget drops an app from the cache, so that the next call loads it anew.
+func (g *Gate) Forget(appKey string) { g.apps.cache.Invalidate(appKey) }
+
+// ReloadCatalog reads APIs, packages, plans, groups and platform limits anew
+// and puts them in force for all calls that begin afterwards.
+func (g *Gate) ReloadCatalog(ctx context.Context) error {
+	c, err := g.store.Catalog(ctx)
+	if err != nil {
+		return fmt.Errorf("loading the catalog: %w", err)
+	}
+	s, err := newSnapshot(c)
+	if err != nil {
+		return fmt.Errorf("reading the catalog: %w", err)
+	}
+	g.catalog.Store(s)
+	return nil
+}
+
+// Apply puts a change of the domain in force.
+func (g *Gate) Apply(ctx context.Context, c platform.Change) error {
+	if c.Kind == platform.ChangeApp {
+		g.Forget(c.Key)
+		return nil
+	}
+	return g.ReloadCatalog(ctx)
+}
+
+// Record ends a call: it hands it to the recorder.
+func (g *Gate) Record(c *Call) {
+	c.Duration = g.now().Sub(c.Started)
+	g.recorder.Record(c)
+}
+
+// Recorder hears of every call when it has ended. It must be quick and must
+// not keep the call.
+type Recorder interface {
+	Record(c *Call)
+}
+
+type noRecorder struct{}
+
+func (noRecorder) Record(*Call) {}

@@ -1,0 +1,199 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/limit"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/signing"
+)
+
+// Rule is what a route demands of a signature.
+type Rule struct {
+	// Environment is the route's.
+	Environment platform.Environment
+	// Dialects are the schemes that the route takes, and Names their names.
+	Dialects *signing.Set
+	Names    []string
+	// Skew is how far the signing time may lie from now; 0 means the
+	// dialect's own window.
+	Skew time.Duration
+}
+
+// decoys stand in for the keys of an unknown app, so that it takes as long as
+// a wrong signature does.
+var decoys = func() map[string]*dialectKeys {
+	m := map[string]*dialectKeys{}
+	for _, name := range signing.Names() {
+		key, err := signing.NewSecretKey(name, "", 1, []byte(strings.Repeat("decoy", 16)))
+		if err != nil {
+			panic(fmt.Sprintf("making the decoy key of %s: %v", name, err))
+		}
+		m[name] = &dialectKeys{keys: []*signing.Key{key}, about: []*platform.Credential{{}}}
+	}
+	return m
+}()
+
+// Verify checks signature and time, then environment and status of the app.
+func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
+	if c.Verified {
+		return c.recheck(rule)
+	}
+	c.Environment = rule.Environment
+	if c.claimErr != nil {
+		return signatureRefusal(c.claimErr)
+	}
+	if c.appErr != nil {
+		return unavailable(StageSignature, c.appErr)
+	}
+	if !slices.Contains(rule.Names, c.Claim.Dialect) {
+		return dialectRefusal(c.Claim.Dialect, rule.Names)
+	}
+	opt := signing.Options{Now: g.now(), Skew: rule.Skew}
+	if c.app == nil {
+		_, err := c.Claim.Verify(req, decoys[c.Claim.Dialect].keys, opt)
+		if errors.Is(err, signing.ErrTimestamp) || errors.Is(err, signing.ErrMalformed) {
+			return signatureRefusal(err)
+		}
+		return refuse(StageSignature, AppUnknown, "no app has this appKey")
+	}
+	credential, refusal := g.match(c, req, rule, opt)
+	if refusal != nil {
+		return refusal
+	}
+	if credential.Environment != rule.Environment {
+		return refuse(StageSignature, EnvironmentMismatch, fmt.Sprintf(
+			"credential %d belongs to the %s environment and this is %s", credential.Number, credential.Environment, rule.Environment))
+	}
+	if c.app.Status != platform.Active {
+		return refuse(StageSignature, AppSuspended, "the app is suspended; ask the platform's staff")
+	}
+	c.Verified = true
+	return nil
+}
+
+// match finds the credential that made the signature. Several dialects share
+// their parameter names, so each that the request could be of and that the
+// app has keys for gets a try.
+func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Options) (*platform.Credential, *Refusal) {
+	first := c.Claim.Dialect
+	credential, err := c.try(req, opt)
+	if err == nil {
+		return credential, nil
+	}
+	if errors.Is(err, errNoKeys) || errors.Is(err, signing.ErrInvalid) || errors.Is(err, signing.ErrMethod) {
+		for _, name := range rule.Dialects.Candidates(req) {
+			if name == first || c.app.keys[name] == nil {
+				continue
+			}
+			one, setErr := signing.NewSet(name)
+			if setErr != nil || one.Claim(&c.Claim, req) != nil {
+				continue
+			}
+			if credential, otherErr := c.try(req, opt); otherErr == nil {
+				return credential, nil
+			}
+		}
+	}
+	if errors.Is(err, errNoKeys) {
+		return nil, refuse(StageSignature, DialectNotAllowed, "the app may not sign in the dialect "+first)
+	}
+	return nil, signatureRefusal(err)
+}
+
+var errNoKeys = errors.New("no keys of this dialect")
+
+func (c *Call) try(req *signing.Request, opt signing.Options) (*platform.Credential, error) {
+	keys := c.app.keys[c.Claim.Dialect]
+	if keys == nil {
+		return nil, errNoKeys
+	}
+	live := keys.live(opt.Now)
+	i, err := c.Claim.Verify(req, live.keys, opt)
+	if err != nil {
+		return nil, err
+	}
+	return live.about[i], nil
+}
+
+// recheck lets a second signature stage of a route agree or refuse; it never
+// checks, and so never spends, a signature twice.
+func (c *Call) recheck(rule *Rule) *Refusal {
+	if c.Environment != rule.Environment {
+		return refuse(StageSignature, EnvironmentMismatch, fmt.Sprintf(
+			"the call was verified for %s and this is %s", c.Environment, rule.Environment))
+	}
+	if !slices.Contains(rule.Names, c.Claim.Dialect) {
+		return dialectRefusal(c.Claim.Dialect, rule.Names)
+	}
+	return nil
+}
+
+// SpendNonce makes sure that the call was not made before. It comes after the
+// signature, so that nobody else can spend an app's nonces.
+func (g *Gate) SpendNonce(ctx context.Context, c *Call, req *signing.Request, rule *Rule) *Refusal {
+	now := g.now()
+	signed := c.Claim.Time
+	if signed.IsZero() {
+		signed = now
+	}
+	window := c.Claim.Window(signing.Options{Now: now, Skew: rule.Skew})
+	id := c.Claim.ReplayID(c.replay[:0], req)
+	// One second more, since the window's end is still inside the window.
+	fresh, err := g.nonces.Use(ctx, now, c.app.Number, id, signed.Add(window+time.Second))
+	switch {
+	case errors.Is(err, limit.ErrFull):
+		r := unavailable(StageSignature, err)
+		r.RetryAfter = window
+		return r
+	case err != nil:
+		return unavailable(StageSignature, err)
+	case !fresh:
+		return refuse(StageSignature, NonceReused, "sign every call anew, with a nonce of its own")
+	}
+	return nil
+}
+
+// CheckBody compares a body that was read whole with the digest that the
+// signature covers.
+func (c *Call) CheckBody(body []byte) *Refusal {
+	if err := c.Claim.CheckBody(body); err != nil {
+		return signatureRefusal(err)
+	}
+	return nil
+}
+
+// signatureRefusal turns a reason of package signing into a refusal.
+func signatureRefusal(err error) *Refusal {
+	code := SignatureInvalid
+	switch {
+	case errors.Is(err, signing.ErrMissing):
+		code = SignatureMissing
+	case errors.Is(err, signing.ErrMalformed):
+		code = RequestMalformed
+	case errors.Is(err, signing.ErrTimestamp):
+		code = TimestampOutOfRange
+	case errors.Is(err, signing.ErrDigest):
+		code = DigestMismatch
+	case errors.Is(err, signing.ErrMethod):
+		code = DialectNotAllowed
+	}
+	return refuse(StageSignature, code, err.Error())
+}
+
+func dialectRefusal(dialect string, names []string) *Refusal {
+	return refuse(StageSignature, DialectNotAllowed, fmt.Sprintf(
+		"this route does not take the dialect %s, but %s", dialect, strings.Join(names, ", ")))
+}
+
+func unavailable(stage Stage, err error) *Refusal {
+	return &Refusal{
+		Code: StoreUnavailable, Stage: stage, RetryAfter: time.Second, Err: err,
+		Detail: "the call could not be checked; try again soon",
+	}
+}
