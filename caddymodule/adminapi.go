@@ -1,0 +1,292 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-openplatform/openplatform/internal/catalog"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+const (
+	// adminPrefix is where the admin API lives on Caddy's admin endpoint.
+	adminPrefix = "/open_platform"
+	// actorHeader tells the audit log who makes a change.
+	actorHeader = "X-Open-Actor"
+	// maxAdminBody bounds a request body in bytes; a catalog file is the largest.
+	maxAdminBody = 16 << 20
+	// adminTimeout bounds the work of one request.
+	adminTimeout = 30 * time.Second
+)
+
+func init() {
+	caddy.RegisterModule(new(AdminAPI))
+}
+
+// management is what the admin API asks of the app.
+type management interface {
+	// Service is nil until the store is open.
+	Service() *platform.Service
+	// PreviewCatalog tells what ApplyCatalog would change. Source is the
+	// file's name, data its content.
+	PreviewCatalog(ctx context.Context, source string, data []byte) (*platform.CatalogDiff, error)
+	ApplyCatalog(ctx context.Context, actor, source string, data []byte) (*platform.CatalogDiff, error)
+	// RotateMasterKey makes a new master key and encrypts every secret anew.
+	RotateMasterKey(ctx context.Context, progress func(done, total int)) error
+	Status(ctx context.Context) StatusReport
+}
+
+// StatusReport is how this node is doing.
+type StatusReport struct {
+	// Storage names the engine and where it is: "sqlite data/openplatform.db".
+	Storage string `json:"storage"`
+	// StorageError says why the store does not answer; empty when it does.
+	StorageError string `json:"storage_error,omitempty"`
+	// Apps and APIs count what the store holds.
+	Apps int `json:"apps"`
+	APIs int `json:"apis"`
+	// CachedApps counts the apps that this node keeps in memory.
+	CachedApps int `json:"cached_apps"`
+	// NonceEntries counts the remembered nonces, NonceBytes their memory.
+	NonceEntries int   `json:"nonce_entries"`
+	NonceBytes   int64 `json:"nonce_bytes"`
+	// LimitCounters counts the live rate and quota counters.
+	LimitCounters int `json:"limit_counters"`
+}
+
+// AdminAPI serves the management of apps, APIs, packages, plans and limits
+// under /open_platform/ on Caddy's admin endpoint. It has no authentication
+// of its own: who reaches the admin endpoint may do everything.
+type AdminAPI struct {
+	app management
+	mux *http.ServeMux
+}
+
+// CaddyModule returns the Caddy module information.
+func (*AdminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.open_platform",
+		New: func() caddy.Module { return new(AdminAPI) },
+	}
+}
+
+// Provision finds the app. Caddy provisions admin modules before the apps, and
+// for configurations without our app too; an app that fails says so itself.
+func (a *AdminAPI) Provision(ctx caddy.Context) error {
+	app, err := ctx.AppIfConfigured("open_platform")
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	a.app, _ = app.(management)
+	return nil
+}
+
+// Routes returns the one route of the admin API.
+func (a *AdminAPI) Routes() []caddy.AdminRoute {
+	a.mux = http.NewServeMux()
+	for pattern, serve := range a.endpoints() {
+		method, path, _ := strings.Cut(pattern, " ")
+		a.mux.Handle(method+" "+adminPrefix+path, serve)
+	}
+	return []caddy.AdminRoute{{Pattern: adminPrefix + "/", Handler: caddy.AdminHandlerFunc(a.serve)}}
+}
+
+func (a *AdminAPI) endpoints() map[string]http.Handler {
+	return map[string]http.Handler{
+		"GET /apps":                           endpoint(a.listApps),
+		"POST /apps":                          endpoint(a.createApp),
+		"GET /apps/{ref}":                     endpoint(a.getApp),
+		"DELETE /apps/{ref}":                  endpoint(a.deleteApp),
+		"POST /apps/{ref}/suspend":            endpoint(a.suspendApp),
+		"POST /apps/{ref}/resume":             endpoint(a.resumeApp),
+		"PUT /apps/{ref}/plan":                endpoint(a.setAppPlan),
+		"POST /apps/{ref}/secrets":            endpoint(a.addSecret),
+		"POST /apps/{ref}/keys":               endpoint(a.addKey),
+		"DELETE /apps/{ref}/credentials/{n}":  endpoint(a.revokeCredential),
+		"POST /apps/{ref}/ips":                endpoint(a.addIP),
+		"DELETE /apps/{ref}/ips":              endpoint(a.removeIP),
+		"PUT /apps/{ref}/packages/{name}":     endpoint(a.grantPackage),
+		"DELETE /apps/{ref}/packages/{name}":  endpoint(a.revokePackage),
+		"PUT /apps/{ref}/dialects/{name}":     endpoint(a.allowDialect),
+		"DELETE /apps/{ref}/dialects/{name}":  endpoint(a.disallowDialect),
+		"GET /apis":                           endpoint(a.listAPIs),
+		"GET /apis/{name}":                    endpoint(a.getAPI),
+		"GET /apis/{name}/{version}":          endpoint(a.getAPI),
+		"POST /apis/{name}/{version}/{state}": endpoint(a.setAPIStatus),
+		"GET /packages":                       endpoint(a.listPackages),
+		"GET /packages/{name}":                endpoint(a.getPackage),
+		"PUT /packages/{name}":                endpoint(a.putPackage),
+		"DELETE /packages/{name}":             endpoint(a.deletePackage),
+		"GET /plans":                          endpoint(a.listPlans),
+		"GET /plans/{name}":                   endpoint(a.getPlan),
+		"PUT /plans/{name}":                   endpoint(a.putPlan),
+		"DELETE /plans/{name}":                endpoint(a.deletePlan),
+		"GET /ip-groups":                      endpoint(a.listIPGroups),
+		"GET /ip-groups/{name}":               endpoint(a.getIPGroup),
+		"PUT /ip-groups/{name}":               endpoint(a.putIPGroup),
+		"DELETE /ip-groups/{name}":            endpoint(a.deleteIPGroup),
+		"GET /limits":                         endpoint(a.getLimits),
+		"PUT /limits":                         endpoint(a.putLimits),
+		"GET /audit":                          endpoint(a.listAudit),
+		"POST /catalog":                       endpoint(a.applyCatalog),
+		"POST /master-key/rotate":             http.HandlerFunc(a.rotateMasterKey),
+		"GET /status":                         endpoint(a.status),
+	}
+}
+
+// serve routes one request. The error it returns is logged and rendered by
+// Caddy; a user's mistake is answered here, for it is no event of the server.
+func (a *AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	if h, pattern := a.mux.Handler(r); pattern == "" {
+		return notRouted(h, w, r)
+	}
+	if a.app == nil {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the running configuration has no open_platform app; add the global option open_platform")}
+	}
+	if a.app.Service() == nil && r.URL.Path != adminPrefix+"/status" {
+		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the store is not open yet; try again in a moment")}
+	}
+	rep := &reply{ResponseWriter: w}
+	a.mux.ServeHTTP(rep, r)
+	if rep.err == nil {
+		return nil
+	}
+	return renderError(w, rep.err)
+}
+
+// reply carries an endpoint's error past the mux.
+type reply struct {
+	http.ResponseWriter
+	err error
+}
+
+// Unwrap lets http.ResponseController reach the flusher.
+func (r *reply) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// endpoint answers a request with a JSON body; nil means 204.
+type endpoint func(*http.Request) (any, error)
+
+// created marks a body that is answered with 201.
+type created struct{ body any }
+
+func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
+	defer cancel()
+	body, err := e(r.WithContext(ctx))
+	if err != nil {
+		w.(*reply).err = err
+		return
+	}
+	status := http.StatusOK
+	if c, ok := body.(created); ok {
+		status, body = http.StatusCreated, c.body
+	}
+	if body == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	writeJSON(w, status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(body) // the client has gone, nobody is left to tell
+}
+
+// problem is the body of an error.
+type problem struct {
+	Error string `json:"error"`
+	// Field is what the user wrote wrongly.
+	Field string `json:"field,omitempty"`
+	// Errors lists all mistakes of a catalog file, one a line.
+	Errors []string `json:"errors,omitempty"`
+}
+
+// renderError answers a user's mistake with 400 and hands the rest to Caddy.
+func renderError(w http.ResponseWriter, err error) error {
+	if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
+		return apiErr
+	}
+	if field, ok := errors.AsType[*platform.FieldError](err); ok {
+		writeJSON(w, http.StatusBadRequest, problem{Error: err.Error(), Field: field.Field})
+		return nil
+	}
+	if mistakes, ok := errors.AsType[catalog.Errors](err); ok {
+		p := problem{Error: fmt.Sprintf("the catalog file has mistakes: %d", len(mistakes))}
+		for _, m := range mistakes {
+			p.Errors = append(p.Errors, m.Error())
+		}
+		writeJSON(w, http.StatusBadRequest, p)
+		return nil
+	}
+	status := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, platform.ErrNotFound):
+		status = http.StatusNotFound
+	case errors.Is(err, platform.ErrConflict):
+		status = http.StatusConflict
+	case errors.Is(err, platform.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		status = http.StatusServiceUnavailable
+	}
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}
+
+// notRouted turns the mux's own 404 or 405 into an error; the Allow header
+// that the mux sets stays.
+func notRouted(h http.Handler, w http.ResponseWriter, r *http.Request) error {
+	drop := &dropBody{header: w.Header()}
+	h.ServeHTTP(drop, r)
+	err := fmt.Errorf("%s: no such path", r.URL.Path)
+	if drop.status == http.StatusMethodNotAllowed {
+		err = fmt.Errorf("%s is not allowed here; want %s", r.Method, w.Header().Get("Allow"))
+	}
+	return caddy.APIError{HTTPStatus: drop.status, Err: err}
+}
+
+// dropBody keeps the header and the status of an answer only.
+type dropBody struct {
+	header http.Header
+	status int
+}
+
+func (d *dropBody) Header() http.Header         { return d.header }
+func (d *dropBody) WriteHeader(status int)      { d.status = status }
+func (d *dropBody) Write(b []byte) (int, error) { return len(b), nil }
+
+// actor names who makes the change.
+func actor(r *http.Request) string {
+	if name := r.Header.Get(actorHeader); name != "" {
+		return name
+	}
+	return "admin-api"
+}
+
+// readBody reads the whole body, up to maxAdminBody.
+func readBody(r *http.Request) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxAdminBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the body: %w", err)
+	}
+	if len(data) > maxAdminBody {
+		return nil, caddy.APIError{HTTPStatus: http.StatusRequestEntityTooLarge, Err: fmt.Errorf("the body is too large; want at most %d bytes", maxAdminBody)}
+	}
+	return data, nil
+}
+
+// Interface guards
+var (
+	_ caddy.AdminRouter = (*AdminAPI)(nil)
+	_ caddy.Provisioner = (*AdminAPI)(nil)
+)

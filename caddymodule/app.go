@@ -1,0 +1,231 @@
+// Package caddymodule is the Caddy app open_platform: its global option, its
+// life from provisioning to clean-up, the admin API, the command line, metrics
+// and the log encoder that keeps signatures and tokens out of logs.
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
+
+	"github.com/caddy-openplatform/openplatform/internal/catalog"
+	"github.com/caddy-openplatform/openplatform/internal/gate"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+// App is the open platform: apps, APIs, packages and plans in one store, and
+// the gate that handlers send calls through. What it holds in memory (limits,
+// nonces, caches, the open store) survives reloads.
+type App struct {
+	// Storage is where the platform keeps its data. Default: SQLite in the
+	// file ./data/openplatform.db.
+	Storage *Storage `json:"storage,omitempty"`
+
+	// MasterKeys encrypt secrets at rest: 32 bytes each, in hexadecimal or
+	// base64. The first one encrypts; the others are earlier ones that are
+	// still needed to read. Placeholders such as {env.MASTER_KEY} and
+	// {file./run/secrets/master.key} are resolved when the configuration
+	// loads. Default: a key made once beside the SQLite file, in master.key.
+	MasterKeys []string `json:"master_keys,omitempty"`
+
+	// Catalogs are OpenAPI files that are applied at start when they changed.
+	Catalogs []string `json:"catalogs,omitempty"`
+
+	// SandboxApp is a file. When the store holds no app yet, one is made for
+	// the sandbox, and its credentials are written there, readable by the
+	// owner only. Default: none is made.
+	SandboxApp string `json:"sandbox_app,omitempty"`
+
+	// TimeZone is where days and months of quotas begin: an IANA name such as
+	// Asia/Shanghai. A change takes effect at the next start. Default: UTC.
+	TimeZone string `json:"time_zone,omitempty"`
+
+	// AppCache is how many apps are kept in memory. Default: 100000.
+	AppCache int `json:"app_cache,omitempty"`
+
+	// Nonces is how many nonces are remembered at once; when it is reached,
+	// calls are refused until old ones expire. It takes 22 to 32 bytes for
+	// each. A change takes effect at the next start. Default: 4000000.
+	Nonces int `json:"nonces,omitempty"`
+
+	// Staleness is how long cached apps are served while the store cannot be
+	// reached. Default: 10m.
+	Staleness caddy.Duration `json:"staleness,omitempty"`
+
+	ctx      caddy.Context
+	logger   *zap.Logger
+	location *time.Location
+	keys     []string
+	catalogs []*platform.CatalogFile
+	engine   *engine
+}
+
+// Storage says where the data is.
+type Storage struct {
+	// Engine is the kind of store. Only "sqlite" so far. Default: sqlite.
+	Engine string `json:"engine,omitempty"`
+	// Path is the SQLite file. Default: ./data/openplatform.db.
+	Path string `json:"path,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "open_platform", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision reads the configuration. It opens no store: a configuration can
+// be validated without touching one.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx, a.logger = ctx, ctx.Logger()
+	if err := a.setDefaults(); err != nil {
+		return err
+	}
+	for _, path := range a.Catalogs {
+		file, err := catalog.Load(path)
+		if err != nil {
+			return fmt.Errorf("reading catalog: %w", err)
+		}
+		a.catalogs = append(a.catalogs, file)
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting events app: %w", err)
+	}
+	// What changes the store waits until the whole configuration runs: one
+	// that is refused must leave the running platform as it was.
+	if err := events.(*caddyevents.App).On("started", startedHandler{a}); err != nil {
+		return fmt.Errorf("waiting for the configuration to run: %w", err)
+	}
+	e, err := acquireEngine(a.Storage.Path, a.engineOptions())
+	if err != nil {
+		return err
+	}
+	a.engine = e
+	return e.metrics.register(ctx.GetMetricsRegistry())
+}
+
+func (a *App) setDefaults() error {
+	if a.Storage == nil {
+		a.Storage = new(Storage)
+	}
+	if a.Storage.Engine == "" {
+		a.Storage.Engine = "sqlite"
+	}
+	if a.Storage.Engine != "sqlite" {
+		return fmt.Errorf("storage engine %q is not known; write sqlite", a.Storage.Engine)
+	}
+	if a.Storage.Path == "" {
+		a.Storage.Path = filepath.Join("data", "openplatform.db")
+	}
+	repl := caddy.NewReplacer()
+	path, err := repl.ReplaceOrErr(a.Storage.Path, true, true)
+	if err != nil {
+		return fmt.Errorf("storage path: %w", err)
+	}
+	if a.Storage.Path, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("storage path: %w", err)
+	}
+	a.keys = nil
+	for i, key := range a.MasterKeys {
+		value, err := repl.ReplaceOrErr(key, true, true)
+		if err != nil {
+			return fmt.Errorf("master key %d: %w", i+1, err)
+		}
+		a.keys = append(a.keys, value)
+	}
+	if a.location, err = time.LoadLocation(a.TimeZone); err != nil {
+		return fmt.Errorf("time_zone %q is not known; write an IANA name such as Asia/Shanghai", a.TimeZone)
+	}
+	if a.AppCache == 0 {
+		a.AppCache = gate.DefaultApps
+	}
+	if a.Staleness == 0 {
+		a.Staleness = caddy.Duration(gate.DefaultStaleness)
+	}
+	return nil
+}
+
+// Validate refuses settings that cannot work.
+func (a *App) Validate() error {
+	switch {
+	case a.AppCache < 1:
+		return fmt.Errorf("app_cache must be 1 or more, not %d", a.AppCache)
+	case a.Nonces < 0:
+		return fmt.Errorf("nonces must be 1 or more, not %d", a.Nonces)
+	case a.Staleness < 0:
+		return fmt.Errorf("staleness must not be negative")
+	}
+	return nil
+}
+
+func (a *App) engineOptions() engineOptions {
+	return engineOptions{
+		keys: a.keys, location: a.location, apps: a.AppCache, nonces: a.Nonces,
+		staleness: time.Duration(a.Staleness), logger: a.logger,
+	}
+}
+
+// Start opens the store, unless the configuration before had it open, and
+// makes sure that the catalogs can be applied.
+func (a *App) Start() error {
+	ctx, cancel := context.WithTimeout(a.ctx, startTimeout)
+	defer cancel()
+	if err := a.engine.open(ctx); err != nil {
+		return err
+	}
+	if err := a.engine.configure(ctx, a.engineOptions()); err != nil {
+		return err
+	}
+	for _, file := range a.catalogs {
+		if _, err := a.engine.service.PreviewCatalog(ctx, *file); err != nil {
+			return fmt.Errorf("catalog %s: %w", file.Source, err)
+		}
+	}
+	return nil
+}
+
+// startTimeout bounds the work of a start that touches the store.
+const startTimeout = time.Minute
+
+// Stop has nothing to stop: what runs belongs to the engine, which the next
+// configuration may go on using.
+func (a *App) Stop() error { return nil }
+
+// Cleanup lets go of the engine, and closes it if nobody else uses it.
+func (a *App) Cleanup() error {
+	if a.engine == nil {
+		return nil
+	}
+	e := a.engine
+	a.engine = nil
+	return releaseEngine(e)
+}
+
+// Gate is the gate that calls go through. It opens the store if a call comes
+// before this app was started.
+func (a *App) Gate(ctx context.Context) (*gate.Gate, error) {
+	if g := a.engine.gate.Load(); g != nil {
+		return g, nil
+	}
+	if err := a.engine.open(ctx); err != nil {
+		return nil, err
+	}
+	return a.engine.gate.Load(), nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

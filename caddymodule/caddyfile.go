@@ -1,0 +1,143 @@
+package caddymodule
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("open_platform", parseGlobalOption)
+}
+
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		d.Next()
+		return nil, d.Err("the global option open_platform is given twice; put everything into one")
+	}
+	app := new(App)
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "open_platform", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile reads the global option. Syntax:
+//
+//	open_platform {
+//		storage     sqlite <path>
+//		master_key  <key> [<earlier key>...]
+//		catalog     <file>          # repeatable
+//		sandbox_app <file>
+//		time_zone   <IANA name>
+//		app_cache   <apps>
+//		nonces      <nonces>
+//		staleness   <duration>
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if d.NextArg() {
+		return d.Errf("open_platform takes no arguments, but '%s' is given; put options into a block", d.Val())
+	}
+	seen := map[string]bool{}
+	for d.NextBlock(0) {
+		option := d.Val()
+		if seen[option] && option != "catalog" {
+			return d.Errf("%s is given twice", option)
+		}
+		seen[option] = true
+		if err := a.unmarshalOption(d, option); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var options = []string{"storage", "master_key", "catalog", "sandbox_app", "time_zone", "app_cache", "nonces", "staleness"}
+
+func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error) {
+	switch option {
+	case "storage":
+		return a.unmarshalStorage(d)
+	case "master_key":
+		if a.MasterKeys = d.RemainingArgs(); len(a.MasterKeys) == 0 {
+			return d.Err("master_key needs a key, best as {file./run/secrets/master.key} or {env.MASTER_KEY}")
+		}
+	case "catalog":
+		var file string
+		if file, err = argumentOf(d, "an OpenAPI file"); err == nil {
+			a.Catalogs = append(a.Catalogs, file)
+		}
+	case "sandbox_app":
+		a.SandboxApp, err = argumentOf(d, "a file for its credentials")
+	case "time_zone":
+		a.TimeZone, err = argumentOf(d, "an IANA name such as Asia/Shanghai")
+	case "app_cache":
+		a.AppCache, err = numberOf(d)
+	case "nonces":
+		a.Nonces, err = numberOf(d)
+	case "staleness":
+		a.Staleness, err = durationOf(d)
+	default:
+		return d.Errf("open_platform has no option '%s'; it has %s", option, strings.Join(options, ", "))
+	}
+	return err
+}
+
+func (a *App) unmarshalStorage(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 {
+		return d.Err("storage needs an engine and a path: storage sqlite ./data/openplatform.db")
+	}
+	if args[0] != "sqlite" {
+		return d.Errf("storage engine '%s' is not known; write sqlite", args[0])
+	}
+	a.Storage = &Storage{Engine: args[0]}
+	if len(args) == 2 {
+		a.Storage.Path = args[1]
+	}
+	return nil
+}
+
+// argumentOf reads the one argument of an option.
+func argumentOf(d *caddyfile.Dispenser, what string) (string, error) {
+	option := d.Val()
+	args := d.RemainingArgs()
+	if len(args) != 1 {
+		return "", d.Errf("%s needs %s", option, what)
+	}
+	return args[0], nil
+}
+
+func numberOf(d *caddyfile.Dispenser) (int, error) {
+	option := d.Val()
+	text, err := argumentOf(d, "a number")
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, d.Errf("%s: '%s' is no number of 1 or more", option, text)
+	}
+	return n, nil
+}
+
+func durationOf(d *caddyfile.Dispenser) (caddy.Duration, error) {
+	option := d.Val()
+	text, err := argumentOf(d, "a duration such as 10m")
+	if err != nil {
+		return 0, err
+	}
+	value, err := caddy.ParseDuration(text)
+	if err != nil || value <= 0 {
+		return 0, d.Errf("%s: '%s' is no duration; write one such as 10m", option, text)
+	}
+	return caddy.Duration(value), nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*App)(nil)

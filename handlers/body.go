@@ -1,0 +1,129 @@
+package handlers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/caddy-openplatform/openplatform/internal/gate"
+	"github.com/caddy-openplatform/openplatform/internal/signing"
+)
+
+// body is what the upstream reads in place of the client's body: either the
+// bytes that were read and checked, or a stream that is checked on its way.
+type body struct {
+	bytes.Reader
+	source io.Closer
+	stream *signing.DigestReader
+}
+
+// Close closes the client's body.
+func (b *body) Close() error { return b.source.Close() }
+
+// mismatch tells whether the streamed body turned out not to be the signed one.
+func (b *body) mismatch() bool { return b.stream != nil && b.stream.Mismatch() }
+
+// readBody reads the whole body, up to max bytes, and puts it back for those
+// who come after.
+func (x *exchange) readBody(max int64) *gate.Refusal {
+	if x.signed.BodyRead {
+		return nil
+	}
+	r := x.request
+	if r.Body == nil || r.Body == http.NoBody {
+		x.signed.BodyRead = true
+		return nil
+	}
+	if r.ContentLength > max {
+		return tooLarge(max)
+	}
+	data, err := readAll(r.Body, r.ContentLength, max)
+	if err != nil {
+		return bodyRefusal(err, max)
+	}
+	x.putBody(data)
+	return nil
+}
+
+// putBody makes data the body of the request.
+func (x *exchange) putBody(data []byte) {
+	r := x.request
+	if x.body.source == nil {
+		x.body.source = r.Body
+	}
+	x.signed.Body, x.signed.BodyRead = data, true
+	x.body.Reset(data)
+	r.Body = &x.body
+	// The length is known now, so a chunked body goes on as a plain one.
+	r.ContentLength = int64(len(data))
+	r.TransferEncoding = nil
+}
+
+// replaceBody is putBody for a body that differs from what was signed.
+func (x *exchange) replaceBody(data []byte) {
+	signed := x.signed.Body
+	x.putBody(data)
+	x.signed.Body = signed
+	if _, ok := x.request.Header["Content-Length"]; ok {
+		x.set(x.request.Header, "Content-Length", fmt.Sprint(len(data)))
+	}
+}
+
+// streamBody lets the body flow on while its digest is taken. It is cut short,
+// with its last block held back, if it is not the one that was signed.
+func (x *exchange) streamBody(sum [32]byte, max int64) {
+	r := x.request
+	limited := http.MaxBytesReader(&x.writer, r.Body, max)
+	x.body.stream = signing.NewDigestReader(limited, sum)
+	r.Body = x.body.stream
+}
+
+// readAll reads up to max bytes; size is what was announced, or -1.
+func readAll(r io.Reader, size, max int64) ([]byte, error) {
+	if size >= 0 {
+		data := make([]byte, size)
+		n, err := io.ReadFull(r, data)
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) && size > 0 {
+			return nil, fmt.Errorf("the body ended after %d of %d bytes", n, size)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		return data, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(r, max+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > max {
+		return nil, &http.MaxBytesError{Limit: max}
+	}
+	return data, nil
+}
+
+func bodyRefusal(err error, max int64) *gate.Refusal {
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge(min(e.Limit, max))
+	}
+	return &gate.Refusal{
+		Code: gate.RequestMalformed, Stage: gate.StageSignature,
+		Detail: "the body could not be read to its end", Err: err,
+	}
+}
+
+func tooLarge(max int64) *gate.Refusal {
+	return &gate.Refusal{
+		Code: gate.BodyTooLarge, Stage: gate.StageSignature,
+		Detail: fmt.Sprintf("this route takes bodies of up to %d bytes", max),
+	}
+}
+
+// rejoin puts back in front of rest what was read from it.
+func rejoin(start []byte, rest io.ReadCloser) io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), rest), rest}
+}

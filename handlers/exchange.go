@@ -1,0 +1,196 @@
+package handlers
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-openplatform/openplatform/internal/gate"
+	"github.com/caddy-openplatform/openplatform/internal/signing"
+)
+
+// exchange is one call together with its HTTP request and response. It is one
+// allocation, and holds the memory for all that the gate adds to both.
+type exchange struct {
+	gate    *gate.Gate
+	logger  *zap.Logger
+	request *http.Request
+	call    gate.Call
+	signed  signing.Request
+	writer  responseWriter
+	body    body
+	// token is the merchant's access token, taken out of the request.
+	token string
+	// id backs the request id.
+	id [26]byte
+	// values backs the one-element slices of the headers that the gate sets.
+	values [maxHeaders]string
+	used   int
+}
+
+// maxHeaders is how many headers the gate can set: seven on the request, six
+// on the response, and a rewritten Connection header.
+const maxHeaders = 16
+
+// exchangeKey is the name under which the request's variables hold the exchange.
+const exchangeKey = "open_platform"
+
+// exchangeOf returns the exchange that an earlier stage began, or nil.
+func exchangeOf(r *http.Request) *exchange {
+	x, _ := caddyhttp.GetVar(r.Context(), exchangeKey).(*exchange)
+	return x
+}
+
+// begin starts a call: it gives it an id and takes everything out of the
+// request that only the gate may say.
+func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, logger *zap.Logger) *exchange {
+	ctx := r.Context()
+	x := &exchange{gate: g, logger: logger, request: r}
+	x.call.Started = time.Now()
+	x.call.RequestID = x.newRequestID()
+	x.call.ClientIP = clientIP(r)
+	x.writer.wrapper.ResponseWriter = w
+	x.writer.ResponseWriterWrapper = &x.writer.wrapper
+	x.readTarget()
+	x.dropForged()
+	x.set(w.Header(), headerRequestID, x.call.RequestID)
+
+	caddyhttp.SetVar(ctx, exchangeKey, x)
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(x.placeholder)
+	}
+	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok && hasAccessLog(r) {
+		extra.Add(zap.Inline(x))
+	}
+	return x
+}
+
+// end finishes the call that begin started: it names the failures of what ran
+// behind the gate, has the call recorded, and answers a refusal where the site
+// has no error routes to do so.
+func (x *exchange) end(err error) error {
+	refusal := x.outcome(err)
+	x.call.Refusal = refusal
+	x.call.Status, x.call.Bytes = x.writer.status, x.writer.bytes
+	if refusal != nil {
+		x.call.Status = refusal.Code.Status
+		x.logRefusal(refusal)
+	} else if err != nil {
+		x.call.Status = statusOf(err)
+	}
+	x.gate.Record(&x.call)
+	switch {
+	case refusal == nil:
+		return err
+	case x.writer.status != 0:
+		// The answer is on its way already; there is nothing left to say.
+		return caddyhttp.Error(refusal.Code.Status, refusal)
+	case hasErrorRoutes(x.request):
+		refusalHeaders(x.writer.Header(), refusal)
+		return caddyhttp.Error(refusal.Code.Status, refusal)
+	}
+	return writeProblem(x.writer.wrapper.ResponseWriter, x.request, problemOf(refusal, x.call.RequestID))
+}
+
+// outcome tells what a call was refused for, by the gate or behind it; nil
+// when it was not.
+func (x *exchange) outcome(err error) *gate.Refusal {
+	if x.body.mismatch() {
+		return &gate.Refusal{
+			Code: gate.DigestMismatch, Stage: gate.StageSignature,
+			Detail: "the body does not match the Content-Digest that was signed",
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if refusal, ok := errors.AsType[*gate.Refusal](err); ok {
+		return refusal
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &gate.Refusal{Code: gate.BodyTooLarge, Stage: gate.StageUpstream, Detail: "the body is larger than this route takes", Err: err}
+	}
+	switch statusOf(err) {
+	case http.StatusBadGateway, http.StatusServiceUnavailable:
+		return &gate.Refusal{Code: gate.UpstreamUnavailable, Stage: gate.StageUpstream, Detail: "the business service could not be reached", Err: err}
+	case http.StatusGatewayTimeout:
+		return &gate.Refusal{Code: gate.UpstreamTimeout, Stage: gate.StageUpstream, Detail: "the business service took too long", Err: err}
+	}
+	return nil
+}
+
+// statusOf is the HTTP status that Caddy would give the error.
+func statusOf(err error) int {
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode != 0 {
+		return he.StatusCode
+	}
+	return http.StatusInternalServerError
+}
+
+// hasAccessLog tells whether the server writes access logs, and so whether
+// fields for them are worth their price.
+func hasAccessLog(r *http.Request) bool {
+	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && srv != nil && srv.Logs != nil
+}
+
+// hasErrorRoutes tells whether the server has handle_errors routes.
+func hasErrorRoutes(r *http.Request) bool {
+	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && srv != nil && srv.Errors != nil && len(srv.Errors.Routes) > 0
+}
+
+// readTarget notes the request as it arrived: what was signed is the request
+// target on the wire, whatever was rewritten since.
+func (x *exchange) readTarget() {
+	r := x.request
+	x.signed = signing.Request{
+		Method: r.Method, Scheme: "http", Authority: r.Host,
+		Header: r.Header, ContentLength: r.ContentLength,
+	}
+	if r.TLS != nil {
+		x.signed.Scheme = "https"
+	}
+	target := r.RequestURI
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		target = orig.RequestURI
+		x.signed.Method = orig.Method
+		if !strings.HasPrefix(target, "/") && orig.URL != nil {
+			// The absolute form of a request target (RFC 9112 section 3.2.2).
+			target = orig.URL.RequestURI()
+		}
+	}
+	x.signed.Path, x.signed.RawQuery, _ = strings.Cut(target, "?")
+}
+
+// clientIP is the caller's address as Caddy determined it from the peer and
+// the trusted proxies; never a header read here.
+func clientIP(r *http.Request) netip.Addr {
+	s, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}
+
+// newRequestID makes an id of 26 hexadecimal digits. It is not a secret. The
+// text lies in the exchange, which spares every call an allocation.
+func (x *exchange) newRequestID() string {
+	var raw [13]byte
+	binary.BigEndian.PutUint64(raw[:8], rand.Uint64())
+	binary.BigEndian.PutUint32(raw[8:12], rand.Uint32())
+	raw[12] = byte(rand.Uint32())
+	hex.Encode(x.id[:], raw[:])
+	return unsafe.String(&x.id[0], len(x.id)) //nolint:gosec // G103: written once, above, and never again
+}

@@ -1,0 +1,57 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule"
+	"github.com/caddy-openplatform/openplatform/internal/gate"
+)
+
+// stage is what the four handlers of the gate share.
+type stage struct {
+	app    *caddymodule.App
+	logger *zap.Logger
+}
+
+func (s *stage) provision(ctx caddy.Context) error {
+	app, err := ctx.AppIfConfigured("open_platform")
+	if err != nil {
+		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
+	}
+	s.app = app.(*caddymodule.App)
+	s.logger = ctx.Logger()
+	return nil
+}
+
+// checker is one stage of the gate: it lets the call pass or refuses it.
+type checker interface {
+	check(x *exchange) *gate.Refusal
+}
+
+// serve runs one stage. The first stage that a request meets begins the call,
+// and ends it when everything behind it has run.
+func (s *stage) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, c checker) error {
+	if x := exchangeOf(r); x != nil {
+		return x.step(w, next, c)
+	}
+	g, err := s.app.Gate(r.Context())
+	if err != nil {
+		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+	}
+	x := begin(g, w, r, s.logger)
+	return x.end(x.step(&x.writer, next, c))
+}
+
+// step runs one stage and, if it allows, what follows.
+func (x *exchange) step(w http.ResponseWriter, next caddyhttp.Handler, c checker) error {
+	if refusal := c.check(x); refusal != nil {
+		x.call.Refusal = refusal
+		return refusal
+	}
+	return next.ServeHTTP(w, x.request)
+}

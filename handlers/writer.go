@@ -1,0 +1,51 @@
+package handlers
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// responseWriter notes status and size of the answer. Flushing, hijacking and
+// the rest reach the writer below through Unwrap.
+type responseWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	wrapper caddyhttp.ResponseWriterWrapper
+	status  int
+	bytes   int64
+}
+
+func (w *responseWriter) WriteHeader(status int) {
+	// An informational answer (RFC 9110 section 15.2) is not the answer yet;
+	// 101 is the last that is heard before the connection is taken over.
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriterWrapper.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriterWrapper.ReadFrom(r)
+	w.bytes += n
+	return n, err
+}
+
+// Interface guards
+var (
+	_ http.ResponseWriter                       = (*responseWriter)(nil)
+	_ io.ReaderFrom                             = (*responseWriter)(nil)
+	_ interface{ Unwrap() http.ResponseWriter } = (*responseWriter)(nil)
+)
