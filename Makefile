@@ -1,0 +1,35 @@
+# Everything a contributor runs. "make help" lists it.
+.DEFAULT_GOAL := help
+LINT := go tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: help run build test lint fmt bench soak clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## build ./caddy, start it with Caddyfile.example, show what to try
+	@tools/run.sh
+
+build: ## build ./caddy with xcaddy
+	@tools/check-go.sh
+	./xcaddy.build
+
+test: ## run all tests with the race detector
+	@tools/test.sh
+
+lint: ## run all linters
+	@tools/lint.sh
+
+fmt: ## format all Go code
+	$(LINT) fmt
+	cd bench && go tool -modfile=../tools/go.mod golangci-lint fmt
+
+bench: ## run the benchmarks, and the gate side by side with a plain proxy
+	@tools/bench.sh
+
+soak: ## run the long tests of the whole binary
+	@tools/check-go.sh
+	go test -tags soak -timeout 60m -v ./integration/...
+
+clean: ## remove ./caddy and what make run kept in ./data
+	rm -rf caddy data

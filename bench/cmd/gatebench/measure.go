@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of utime and stime in /proc/<pid>/stat: USER_HZ, which is
+// 100 on every Linux that Go runs on (proc(5)).
+const tick = 10 * time.Millisecond
+
+// cpuTime is the CPU time, user and system, that a process has used so far.
+func cpuTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading CPU time (it needs Linux): %w", err)
+	}
+	return parseStat(string(text))
+}
+
+// parseStat reads utime and stime, fields 14 and 15. The second field is the
+// program's name in parentheses and may itself hold blanks and parentheses.
+func parseStat(text string) (time.Duration, error) {
+	end := strings.LastIndexByte(text, ')')
+	fields := strings.Fields(text[end+1:])
+	if end < 0 || len(fields) < 13 {
+		return 0, fmt.Errorf("reading CPU time: %d fields after the name; want at least 13", len(fields))
+	}
+	user, err := strconv.ParseUint(fields[11], 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("reading CPU time: utime: %w", err)
+	}
+	system, err := strconv.ParseUint(fields[12], 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("reading CPU time: stime: %w", err)
+	}
+	return time.Duration(user+system) * tick, nil
+}
+
+// memory is the resident memory of a process in bytes, now and at its highest.
+func memory(pid int) (resident, peak uint64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading memory (it needs Linux): %w", err)
+	}
+	if resident, err = statusBytes(string(text), "VmRSS"); err != nil {
+		return 0, 0, err
+	}
+	peak, err = statusBytes(string(text), "VmHWM")
+	return resident, peak, err
+}
+
+// statusBytes reads one "Name:  123 kB" line of /proc/<pid>/status.
+func statusBytes(text, name string) (uint64, error) {
+	for line := range strings.Lines(text) {
+		value, ok := strings.CutPrefix(line, name+":")
+		if !ok {
+			continue
+		}
+		fields := strings.Fields(value)
+		if len(fields) != 2 || fields[1] != "kB" {
+			return 0, fmt.Errorf("reading memory: %q; want a number and kB", strings.TrimSpace(line))
+		}
+		kib, err := strconv.ParseUint(fields[0], 10, 54)
+		if err != nil {
+			return 0, fmt.Errorf("reading memory: %s: %w", name, err)
+		}
+		return kib * 1024, nil
+	}
+	return 0, fmt.Errorf("reading memory: no line %s", name)
+}
+
+// mallocs is the number of heap allocations that the gateway has made so far,
+// as its admin endpoint tells.
+func mallocs(ctx context.Context, admin string) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
+	if err != nil {
+		return 0, fmt.Errorf("reading metrics: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("reading metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("reading metrics: %s", resp.Status)
+	}
+	value, err := parseMetric(resp.Body, "go_memstats_mallocs_total")
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return value, err
+}
+
+// parseMetric finds one metric without labels in Prometheus' text format.
+func parseMetric(in io.Reader, name string) (float64, error) {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, errors.Join(fmt.Errorf("reading metrics: no %s", name), lines.Err())
+}
+
+// spread is a series of figures: its median and its ends.
+type spread struct{ median, low, high float64 }
+
+// spreadOf summarises values; all zero when there are none.
+func spreadOf(values []float64) spread {
+	if len(values) == 0 {
+		return spread{}
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	median := sorted[middle]
+	if len(sorted)%2 == 0 {
+		median = (sorted[middle-1] + sorted[middle]) / 2
+	}
+	return spread{median: median, low: sorted[0], high: sorted[len(sorted)-1]}
+}
+
+// ratios divides a by b run by run: two neighbours in time share whatever else
+// the machine does, which the medians of a and of b alone would not. A pair
+// whose divisor is zero is left out.
+func ratios(a, b []float64) []float64 {
+	var out []float64
+	for i := range min(len(a), len(b)) {
+		if b[i] != 0 {
+			out = append(out, a[i]/b[i])
+		}
+	}
+	return out
+}
+
+// differences subtracts b from a run by run.
+func differences(a, b []float64) []float64 {
+	out := make([]float64, min(len(a), len(b)))
+	for i := range out {
+		out[i] = a[i] - b[i]
+	}
+	return out
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+)
+
+// part is a gateway with one store, and what is compared on it.
+type part struct {
+	dir          string
+	apps, active int
+	schemes      []string // "http", "tls"
+	variants     []variant
+	big          bool
+}
+
+// measure fills the store, runs the gateway, compares and prints.
+func (p part) measure(ctx context.Context, s settings, out, progress io.Writer) error {
+	if err := os.Mkdir(p.dir, 0o700); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	config := gatewayConfig{Binary: s.caddy, Dir: p.dir}
+	var err error
+	if slices.Contains(p.variants, gated) {
+		_, _ = fmt.Fprintf(progress, "filling the store with %d apps\n", p.apps)
+		began := time.Now()
+		if config.Database, config.MasterKey, err = fillStore(ctx, p.dir, s.catalog, p.apps); err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(progress, "filled in %v\n", time.Since(began).Round(time.Millisecond))
+	}
+	r := &rig{fresh: newNonces(time.Now()), connections: s.connections, duration: s.duration, progress: progress}
+	if r.callers, err = activeCallers(p.apps, p.active); err != nil {
+		return err
+	}
+	if r.upstream, config.Upstream, err = startUpstream(ctx); err != nil {
+		return err
+	}
+	defer r.upstream.stop()
+	if r.sites, err = newSites([]string{"http", "https"}, p.variants); err != nil {
+		return err
+	}
+	if r.admin, err = freeAddress(); err != nil {
+		return err
+	}
+	config.Sites, config.Admin = r.sites, r.admin
+	if r.gateway, err = startGateway(ctx, config); err != nil {
+		return err
+	}
+	defer r.gateway.stop()
+	return p.compare(ctx, s, r, out)
+}
+
+// compare measures a gateway that has just been started.
+func (p part) compare(ctx context.Context, s settings, r *rig, out io.Writer) error {
+	first := plain
+	if slices.Contains(p.variants, gated) {
+		first = gated
+	}
+	r.client = newClient(r.connections, nil)
+	if err := r.await(ctx, r.site("http", first)); err != nil {
+		return err
+	}
+	startUp := time.Since(r.gateway.began)
+	roots, err := rootCAs(p.dir)
+	if err != nil {
+		return err
+	}
+	r.client = newClient(r.connections, roots)
+	_, _ = fmt.Fprintf(out, "\n%d apps, %d of them active: first answer %.0f ms after the start\n", p.apps, len(r.callers), milliseconds(startUp))
+
+	for _, name := range p.schemes {
+		scheme, suffix := "http", ""
+		switch {
+		case name == "tls":
+			scheme, suffix = "https", " over tls"
+		case p.big:
+			suffix = fmt.Sprintf(" with %d apps", p.apps)
+		}
+		measured, err := r.compare(ctx, scheme, p.variants, s.runs, s.rate)
+		if err != nil {
+			return err
+		}
+		if err := table(out, scheme, measured, p.variants); err != nil {
+			return err
+		}
+		for _, l := range lines(measured, suffix) {
+			l.print(out)
+		}
+		if s.profiles != "" {
+			_, _ = fmt.Fprintln(r.progress, "profiling")
+			for _, v := range slices.Compact([]variant{first, plain}) {
+				t := signer(r.site(scheme, v), r.callers, r.fresh, time.Now)
+				if err := r.profile(ctx, t, s.profiles, fmt.Sprintf("%s-%s-%d", v, name, p.apps)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	resident, peak, err := memory(r.gateway.pid())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "gateway memory with %d apps: %d MiB resident, %d MiB at most\n", p.apps, resident>>20, peak>>20)
+	return err
+}
