@@ -67,6 +67,7 @@ type App struct {
 	keys     []string
 	catalogs []*platform.CatalogFile
 	engine   *engine
+	released bool
 }
 
 // Storage says where the data is.
@@ -142,6 +143,11 @@ func (a *App) setDefaults() error {
 		}
 		a.keys = append(a.keys, value)
 	}
+	if len(a.keys) > 0 {
+		if _, err := parseKeys(a.keys); err != nil {
+			return err
+		}
+	}
 	if a.location, err = time.LoadLocation(a.TimeZone); err != nil {
 		return fmt.Errorf("time_zone %q is not known; write an IANA name such as Asia/Shanghai", a.TimeZone)
 	}
@@ -182,9 +188,6 @@ func (a *App) Start() error {
 	if err := a.engine.open(ctx); err != nil {
 		return err
 	}
-	if err := a.engine.configure(ctx, a.engineOptions()); err != nil {
-		return err
-	}
 	for _, file := range a.catalogs {
 		if _, err := a.engine.service.PreviewCatalog(ctx, *file); err != nil {
 			return fmt.Errorf("catalog %s: %w", file.Source, err)
@@ -200,14 +203,14 @@ const startTimeout = time.Minute
 // configuration may go on using.
 func (a *App) Stop() error { return nil }
 
-// Cleanup lets go of the engine, and closes it if nobody else uses it.
+// Cleanup lets go of the engine, and closes it if nobody else uses it. Calls
+// that are still on their way go on using it: Caddy does not wait for them.
 func (a *App) Cleanup() error {
-	if a.engine == nil {
+	if a.engine == nil || a.released {
 		return nil
 	}
-	e := a.engine
-	a.engine = nil
-	return releaseEngine(e)
+	a.released = true
+	return releaseEngine(a.engine)
 }
 
 // Gate is the gate that calls go through. It opens the store if a call comes

@@ -45,12 +45,15 @@ type engine struct {
 	options engineOptions
 	store   *store.Store
 	keyring *store.Keyring
-	service *platform.Service
-	memory  *limit.Memory
-	nonces  *limit.MemoryNonces
-	stale   atomic.Bool // the catalog in memory is older than the store's
-	cancel  context.CancelFunc
-	done    chan struct{}
+	// sealedWith is the id of the key that every secret is known to be
+	// encrypted with; "" while that was not looked at.
+	sealedWith string
+	service    *platform.Service
+	memory     *limit.Memory
+	nonces     *limit.MemoryNonces
+	stale      atomic.Bool // the catalog in memory is older than the store's
+	cancel     context.CancelFunc
+	done       chan struct{}
 }
 
 // engineOptions are the settings that shape an engine.
@@ -137,6 +140,10 @@ func (e *engine) loadKeys(keys []string) (*store.Keyring, error) {
 		}
 		return ring, nil
 	}
+	return parseKeys(keys)
+}
+
+func parseKeys(keys []string) (*store.Keyring, error) {
 	ring, err := store.ParseKeyring(strings.Join(keys, "\n"))
 	if err != nil {
 		return nil, fmt.Errorf("reading master_key: %w", err)
@@ -176,12 +183,15 @@ func (e *engine) configure(ctx context.Context, o engineOptions) error {
 	return nil
 }
 
-// rekey encrypts every secret anew if the ring's first key is another one.
+// rekey encrypts with the ring's first key whatever is not yet.
 func (e *engine) rekey(ctx context.Context, ring *store.Keyring, progress func(done, total int)) error {
+	if e.sealedWith == ring.PrimaryID() {
+		return nil
+	}
 	if err := e.store.RotateKeys(ctx, ring, progress); err != nil {
 		return fmt.Errorf("encrypting with the new master key: %w", err)
 	}
-	e.keyring = ring
+	e.keyring, e.sealedWith = ring, ring.PrimaryID()
 	return nil
 }
 

@@ -10,8 +10,14 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/store"
 )
 
-// Service is what the admin API manages the platform through.
-func (a *App) Service() *platform.Service { return a.engine.service }
+// Service is what the admin API manages the platform through; nil until the
+// store is open.
+func (a *App) Service() *platform.Service {
+	if a.engine.gate.Load() == nil {
+		return nil
+	}
+	return a.engine.service
+}
 
 // PreviewCatalog tells what ApplyCatalog would change.
 func (a *App) PreviewCatalog(ctx context.Context, source string, data []byte) (*platform.CatalogDiff, error) {

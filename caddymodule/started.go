@@ -19,12 +19,16 @@ const actorStart = "caddy"
 // startedHandler does what has to wait until the configuration runs.
 type startedHandler struct{ app *App }
 
-// Handle applies the catalogs and makes the first app. What fails is logged:
-// the platform runs on with what it has.
+// Handle puts new settings in force on an engine that was open already, applies
+// the catalogs and makes the first app. What fails is logged: the platform runs
+// on with what it has.
 func (h startedHandler) Handle(context.Context, caddy.Event) error {
 	a := h.app
 	ctx, cancel := context.WithTimeout(a.ctx, startTimeout)
 	defer cancel()
+	if err := a.engine.configure(ctx, a.engineOptions()); err != nil {
+		a.logger.Error("settings not in force", zap.Error(err))
+	}
 	for _, file := range a.catalogs {
 		diff, err := a.engine.service.ApplyCatalog(ctx, actorStart, *file)
 		if err != nil {

@@ -56,6 +56,10 @@ func (g *Gate) Authorize(ctx context.Context, c *Call, method, rawPath, token st
 	return nil
 }
 
+// aop1688 signs a path only when it is a param2 path; its other form is for
+// authorize URLs and would leave the choice of API unsigned.
+const aop1688 = "aop1688"
+
 // route sets the API: by name where the dialect carries one, else by method
 // and path.
 func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
@@ -68,6 +72,9 @@ func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 			return refuse(StageScope, APIUnknown, fmt.Sprintf("no API is named %.100q", name))
 		}
 		return nil
+	}
+	if c.Claim.Dialect == aop1688 {
+		return refuse(StageScope, APIUnknown, "a call in the dialect aop1688 names its API: /param2/<version>/<namespace>/<api>/<appKey>")
 	}
 	found, allowed := c.catalog.routes.find(method, rawPath)
 	switch {

@@ -92,7 +92,7 @@ func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Opti
 				continue
 			}
 			one, setErr := signing.NewSet(name)
-			if setErr != nil || one.Claim(&c.Claim, req) != nil {
+			if setErr != nil || one.Claim(&c.Claim, req) != nil || c.Claim.AppKey != c.app.Key {
 				continue
 			}
 			if credential, otherErr := c.try(req, opt); otherErr == nil {
