@@ -40,6 +40,8 @@ type engine struct {
 	path    string
 	metrics *metrics
 	gate    atomic.Pointer[gate.Gate]
+	// logger is the one of the configuration that runs.
+	logger atomic.Pointer[zap.Logger]
 
 	mu      sync.Mutex
 	options engineOptions
@@ -70,6 +72,7 @@ type engineOptions struct {
 func acquireEngine(path string, o engineOptions) (*engine, error) {
 	value, _, err := engines.LoadOrNew(path, func() (caddy.Destructor, error) {
 		e := &engine{path: path, options: o}
+		e.logger.Store(o.logger)
 		e.metrics = newMetrics(e)
 		return e, nil
 	})
@@ -169,6 +172,7 @@ func (e *engine) keyFile() string { return filepath.Join(filepath.Dir(e.path), "
 func (e *engine) configure(ctx context.Context, o engineOptions) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.logger.Store(o.logger)
 	e.gate.Load().Resize(o.apps, o.staleness)
 	if len(o.keys) > 0 {
 		ring, err := e.loadKeys(o.keys)
@@ -200,7 +204,7 @@ func (e *engine) changed(c platform.Change) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	if err := e.gate.Load().Apply(ctx, c); err != nil {
-		e.options.logger.Error("change not in force yet; trying again soon", zap.Error(err))
+		e.logger.Load().Error("change not in force yet; trying again soon", zap.Error(err))
 		e.stale.Store(true)
 	}
 }
@@ -232,7 +236,7 @@ func (e *engine) saveQuotas(ctx context.Context, now time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if err := e.store.SaveQuotas(ctx, counts); err != nil && ctx.Err() == nil {
-		e.options.logger.Warn("quota counts not saved; trying again soon", zap.Error(err))
+		e.logger.Load().Warn("quota counts not saved; trying again soon", zap.Error(err))
 	}
 }
 

@@ -94,7 +94,7 @@ func reach(s scheme, opt Options) time.Duration {
 // Strip tells what must not reach the upstream: the names of the headers to
 // delete, and the raw query and the body without signature, access token and
 // secret parameters. All other bytes stay as they were. The body is nil when
-// it is unchanged.
+// it is unchanged. The caller must not change header.
 func Strip(c *Claim, r *Request) (header []string, rawQuery string, body []byte) {
 	if c.state.scheme == nil {
 		return nil, r.RawQuery, nil

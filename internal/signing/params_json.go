@@ -270,7 +270,7 @@ func (s *jsonScanner) escaped(start int) (string, error) {
 	return "", s.fail("the text ends inside a string")
 }
 
-// unicode reads the uXXXX of an escape, or the two of a surrogate pair.
+// unicode reads the u and four hex digits of an escape, or a surrogate pair.
 func (s *jsonScanner) unicode() (rune, error) {
 	char, ok := s.unit()
 	if ok && utf16.IsSurrogate(char) {
@@ -288,7 +288,7 @@ func (s *jsonScanner) unicode() (rune, error) {
 	return char, nil
 }
 
-// unit reads uXXXX.
+// unit reads the u and four hex digits.
 func (s *jsonScanner) unit() (rune, bool) {
 	if len(s.text)-s.pos < 5 {
 		return 0, false

@@ -97,11 +97,11 @@ type gatewayConfig struct {
 }
 
 // newSites gives every variant a free port for each scheme.
-func newSites(schemes []string, variants []variant) ([]site, error) {
+func newSites(ctx context.Context, schemes []string, variants []variant) ([]site, error) {
 	var sites []site
 	for _, scheme := range schemes {
 		for _, v := range variants {
-			address, err := freeAddress()
+			address, err := freeAddress(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -112,8 +112,8 @@ func newSites(schemes []string, variants []variant) ([]site, error) {
 }
 
 // freeAddress is a loopback address that nobody listened on a moment ago.
-func freeAddress() (string, error) {
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("looking for a free port: %w", err)
 	}
@@ -132,7 +132,7 @@ func startGateway(ctx context.Context, c gatewayConfig) (*process, error) {
 	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the Caddyfile: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, c.Binary, "run", "--adapter", "caddyfile", "--config", path)
+	cmd := exec.CommandContext(ctx, c.Binary, "run", "--adapter", "caddyfile", "--config", path) //nolint:gosec // the user names the binary
 	// Nothing of the user's Caddy is read or written.
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+c.Dir, "XDG_CONFIG_HOME="+c.Dir)
 	cmd.Dir = c.Dir
@@ -165,7 +165,7 @@ func buildCaddy(ctx context.Context, dir string) (string, error) {
 		return "", fmt.Errorf("finding the project: %w; run this in the project's folder bench, or name a binary with -caddy", err)
 	}
 	binary := filepath.Join(dir, "caddy-gate")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/caddy")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/caddy") //nolint:gosec // in a folder of our own
 	build.Dir = strings.TrimSpace(string(root))
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building cmd/caddy: %w\n%s", err, out)

@@ -137,9 +137,9 @@ func spreadOf(values []float64) spread {
 // whose divisor is zero is left out.
 func ratios(a, b []float64) []float64 {
 	var out []float64
-	for i := range min(len(a), len(b)) {
-		if b[i] != 0 {
-			out = append(out, a[i]/b[i])
+	for i, divisor := range b {
+		if i < len(a) && divisor != 0 {
+			out = append(out, a[i]/divisor)
 		}
 	}
 	return out

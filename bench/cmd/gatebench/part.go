@@ -41,10 +41,10 @@ func (p part) measure(ctx context.Context, s settings, out, progress io.Writer) 
 		return err
 	}
 	defer r.upstream.stop()
-	if r.sites, err = newSites([]string{"http", "https"}, p.variants); err != nil {
+	if r.sites, err = newSites(ctx, []string{"http", "https"}, p.variants); err != nil {
 		return err
 	}
-	if r.admin, err = freeAddress(); err != nil {
+	if r.admin, err = freeAddress(ctx); err != nil {
 		return err
 	}
 	config.Sites, config.Admin = r.sites, r.admin

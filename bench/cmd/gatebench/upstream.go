@@ -102,7 +102,7 @@ func startUpstream(ctx context.Context) (*process, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("starting the upstream: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, upstreamRole)
+	cmd := exec.CommandContext(ctx, self, upstreamRole) //nolint:gosec // this program itself
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, "", fmt.Errorf("starting the upstream: %w", err)
