@@ -99,7 +99,8 @@ func (x *exchange) logRefusal(r *gate.Refusal) {
 	if r.Code.Status >= 500 {
 		level = zapcore.ErrorLevel
 	}
-	entry := x.logger.Check(level, "call refused")
+	// The code is part of the message, since that is what sampling counts by.
+	entry := x.logger.Check(level, "call refused: "+r.Code.Name)
 	if entry == nil {
 		return
 	}

@@ -3,10 +3,12 @@ package handlers
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/gate"
@@ -24,8 +26,14 @@ func (s *stage) provision(ctx caddy.Context) error {
 		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
 	}
 	s.app = app.(*caddymodule.App)
-	s.logger = ctx.Logger()
+	s.logger = ctx.Logger().WithOptions(zap.WrapCore(sampled))
 	return nil
+}
+
+// sampled thins out a flood: of refusals with one code it lets 100 a second
+// through, and then each hundredth.
+func sampled(core zapcore.Core) zapcore.Core {
+	return zapcore.NewSamplerWithOptions(core, time.Second, 100, 100)
 }
 
 // checker is one stage of the gate: it lets the call pass or refuses it.

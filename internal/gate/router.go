@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 // router finds the API of a method and a raw path. A literal segment beats a
@@ -44,7 +46,14 @@ func (r *router) add(a *api) error {
 		n = next
 	}
 	if other := n.methods[a.Method]; other != nil {
-		return fmt.Errorf("%s and %s share %s %s", other.ID(), a.ID(), a.Method, a.Path)
+		// An API that went offline may have left its place to another one.
+		switch platform.Offline {
+		case a.Status:
+			return nil
+		case other.Status:
+		default:
+			return fmt.Errorf("%s and %s share %s %s", other.ID(), a.ID(), a.Method, a.Path)
+		}
 	}
 	if n.methods == nil {
 		n.methods = map[string]*api{}

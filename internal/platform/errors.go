@@ -10,7 +10,7 @@ var (
 	// ErrNotFound: the thing named does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the change goes against the state: a name that is taken,
-	// a third live secret, the last credential.
+	// a third live secret.
 	ErrConflict = errors.New("conflict")
 	// ErrUnavailable: the store cannot be reached.
 	ErrUnavailable = errors.New("store unavailable")
