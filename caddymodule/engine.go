@@ -124,7 +124,7 @@ func (e *engine) open(ctx context.Context) (err error) {
 	e.store, e.keyring, e.memory, e.nonces = st, keyring, memory, nonces
 	e.service = platform.NewService(platform.ServiceOptions{Store: st, OnChange: e.changed})
 	e.gate.Store(g)
-	background, cancel := context.WithCancel(context.Background())
+	background, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // outlives the call that opened the store
 	e.cancel, e.done = cancel, make(chan struct{})
 	go e.tend(background)
 	return nil
@@ -156,10 +156,9 @@ func parseKeys(keys []string) (*store.Keyring, error) {
 
 // checkKeyFile refuses to make a new key for a store that has one already.
 func (e *engine) checkKeyFile() error {
-	if _, err := os.Stat(e.path); err != nil {
-		return nil
-	}
-	if _, err := os.Stat(e.keyFile()); errors.Is(err, fs.ErrNotExist) {
+	_, storeErr := os.Stat(e.path)
+	_, keyErr := os.Stat(e.keyFile())
+	if storeErr == nil && errors.Is(keyErr, fs.ErrNotExist) {
 		return fmt.Errorf("the store %s is there, but its master key %s is not: put it back, or set master_key", e.path, e.keyFile())
 	}
 	return nil
@@ -222,7 +221,7 @@ func (e *engine) tend(ctx context.Context) {
 			e.memory.Sweep(now)
 			e.saveQuotas(ctx, now)
 			if e.stale.CompareAndSwap(true, false) {
-				e.changed(platform.Change{Kind: platform.ChangeCatalog})
+				e.changed(platform.Change{Kind: platform.ChangeCatalog}) //nolint:contextcheck // bounded by its own timeout
 			}
 		}
 	}

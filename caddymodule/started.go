@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,9 +23,9 @@ type startedHandler struct{ app *App }
 // Handle puts new settings in force on an engine that was open already, applies
 // the catalogs and makes the first app. What fails is logged: the platform runs
 // on with what it has.
-func (h startedHandler) Handle(context.Context, caddy.Event) error {
+func (h startedHandler) Handle(ctx context.Context, _ caddy.Event) error {
 	a := h.app
-	ctx, cancel := context.WithTimeout(a.ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := a.engine.configure(ctx, a.engineOptions()); err != nil {
 		a.logger.Error("settings not in force", zap.Error(err))
@@ -70,7 +71,7 @@ func (a *App) makeSandboxApp(ctx context.Context) error {
 	}
 	if err := writeCredentials(a.SandboxApp, app, secret); err != nil {
 		// An app whose secret nobody has is of no use.
-		return fmt.Errorf("%w (the app was removed: %v)", err, service.DeleteApp(ctx, actorStart, app.ID))
+		return errors.Join(err, service.DeleteApp(ctx, actorStart, app.ID))
 	}
 	a.logger.Info("sandbox app made; try it with: caddy open-platform quickstart",
 		zap.String("app_key", app.Key), zap.String("credentials", a.SandboxApp))
@@ -88,7 +89,7 @@ func writeCredentials(path string, app *platform.App, secret *platform.IssuedSec
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("writing credentials: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // the operator names the file
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing credentials: %w", err)
 	}

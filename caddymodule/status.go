@@ -17,7 +17,7 @@ func (e *engine) status(ctx context.Context) StatusReport {
 	}
 	nonces := e.nonceStats()
 	report.CachedApps = g.CachedApps()
-	report.NonceEntries, report.NonceBytes = nonces.Entries, int64(nonces.Bytes)
+	report.NonceEntries, report.NonceBytes = nonces.Entries, nonces.Bytes
 	report.LimitCounters = e.limitCells()
 	apps, err := e.service.CountApps(ctx)
 	if err != nil {

@@ -25,9 +25,9 @@ func (b *body) Close() error { return b.source.Close() }
 // mismatch tells whether the streamed body turned out not to be the signed one.
 func (b *body) mismatch() bool { return b.stream != nil && b.stream.Mismatch() }
 
-// readBody reads the whole body, up to max bytes, and puts it back for those
+// readBody reads the whole body, up to limit bytes, and puts it back for those
 // who come after.
-func (x *exchange) readBody(max int64) *gate.Refusal {
+func (x *exchange) readBody(limit int64) *gate.Refusal {
 	if x.signed.BodyRead {
 		return nil
 	}
@@ -36,12 +36,12 @@ func (x *exchange) readBody(max int64) *gate.Refusal {
 		x.signed.BodyRead = true
 		return nil
 	}
-	if r.ContentLength > max {
-		return tooLarge(max)
+	if r.ContentLength > limit {
+		return tooLarge(limit)
 	}
-	data, err := readAll(r.Body, r.ContentLength, max)
+	data, err := readAll(r.Body, r.ContentLength, limit)
 	if err != nil {
-		return bodyRefusal(err, max)
+		return bodyRefusal(err, limit)
 	}
 	x.putBody(data)
 	return nil
@@ -73,15 +73,15 @@ func (x *exchange) replaceBody(data []byte) {
 
 // streamBody lets the body flow on while its digest is taken. It is cut short,
 // with its last block held back, if it is not the one that was signed.
-func (x *exchange) streamBody(sum [32]byte, max int64) {
+func (x *exchange) streamBody(sum [32]byte, limit int64) {
 	r := x.request
-	limited := http.MaxBytesReader(&x.writer, r.Body, max)
+	limited := http.MaxBytesReader(&x.writer, r.Body, limit)
 	x.body.stream = signing.NewDigestReader(limited, sum)
 	r.Body = x.body.stream
 }
 
-// readAll reads up to max bytes; size is what was announced, or -1.
-func readAll(r io.Reader, size, max int64) ([]byte, error) {
+// readAll reads up to limit bytes; size is what was announced, or -1.
+func readAll(r io.Reader, size, limit int64) ([]byte, error) {
 	if size >= 0 {
 		data := make([]byte, size)
 		n, err := io.ReadFull(r, data)
@@ -93,19 +93,19 @@ func readAll(r io.Reader, size, max int64) ([]byte, error) {
 		}
 		return data, nil
 	}
-	data, err := io.ReadAll(io.LimitReader(r, max+1))
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > max {
-		return nil, &http.MaxBytesError{Limit: max}
+	if int64(len(data)) > limit {
+		return nil, &http.MaxBytesError{Limit: limit}
 	}
 	return data, nil
 }
 
-func bodyRefusal(err error, max int64) *gate.Refusal {
+func bodyRefusal(err error, limit int64) *gate.Refusal {
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge(min(e.Limit, max))
+		return tooLarge(min(e.Limit, limit))
 	}
 	return &gate.Refusal{
 		Code: gate.RequestMalformed, Stage: gate.StageSignature,
@@ -113,10 +113,10 @@ func bodyRefusal(err error, max int64) *gate.Refusal {
 	}
 }
 
-func tooLarge(max int64) *gate.Refusal {
+func tooLarge(limit int64) *gate.Refusal {
 	return &gate.Refusal{
 		Code: gate.BodyTooLarge, Stage: gate.StageSignature,
-		Detail: fmt.Sprintf("this route takes bodies of up to %d bytes", max),
+		Detail: fmt.Sprintf("this route takes bodies of up to %d bytes", limit),
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 	"unsafe"
 
 	"github.com/caddyserver/caddy/v2"
@@ -56,7 +55,7 @@ func exchangeOf(r *http.Request) *exchange {
 func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, logger *zap.Logger) *exchange {
 	ctx := r.Context()
 	x := &exchange{gate: g, logger: logger, request: r}
-	x.call.Started = time.Now()
+	g.Start(&x.call)
 	x.call.RequestID = x.newRequestID()
 	x.call.ClientIP = clientIP(r)
 	x.writer.wrapper.ResponseWriter = w
@@ -93,8 +92,12 @@ func (x *exchange) end(err error) error {
 	case refusal == nil:
 		return err
 	case x.writer.status != 0:
-		// The answer is on its way already; there is nothing left to say.
-		return caddyhttp.Error(refusal.Code.Status, refusal)
+		// An answer is on its way that nothing may be added to. If it answers a
+		// body that was not the signed one, it must not look complete either.
+		if refusal.Code == gate.DigestMismatch {
+			panic(http.ErrAbortHandler)
+		}
+		return nil
 	case hasErrorRoutes(x.request):
 		refusalHeaders(x.writer.Header(), refusal)
 		return caddyhttp.Error(refusal.Code.Status, refusal)
@@ -188,9 +191,9 @@ func clientIP(r *http.Request) netip.Addr {
 // text lies in the exchange, which spares every call an allocation.
 func (x *exchange) newRequestID() string {
 	var raw [13]byte
-	binary.BigEndian.PutUint64(raw[:8], rand.Uint64())
-	binary.BigEndian.PutUint32(raw[8:12], rand.Uint32())
-	raw[12] = byte(rand.Uint32())
+	high, low := rand.Uint64(), rand.Uint64() //nolint:gosec // G404: unique is enough
+	binary.BigEndian.PutUint64(raw[:8], high)
+	binary.BigEndian.PutUint64(raw[5:], low)
 	hex.Encode(x.id[:], raw[:])
 	return unsafe.String(&x.id[0], len(x.id)) //nolint:gosec // G103: written once, above, and never again
 }

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -49,7 +50,7 @@ func parseGate(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 			return nil, err
 		}
 		if !known {
-			return nil, unrecognized(h.Dispenser, "open_gate", append(signOptions[:len(signOptions):len(signOptions)], "ip_groups")...)
+			return nil, unrecognized(h.Dispenser, "open_gate", append(slices.Clip(signOptions), "ip_groups")...)
 		}
 	}
 	if sign.Environment == "" {

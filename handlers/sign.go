@@ -154,9 +154,9 @@ func (h *Sign) checkUnknownLength(x *exchange, sum [32]byte) *gate.Refusal {
 // it goes on. Every byte that stays is as it was signed.
 func (x *exchange) strip() {
 	r := x.request
-	x.token = x.call.Claim.Token
-	if x.token == "" {
-		x.token = bearer(r.Header)
+	x.token = bearer(r.Header)
+	if x.call.Claim.Token != "" {
+		x.token = x.call.Claim.Token
 	}
 	names, query, data := signing.Strip(&x.call.Claim, &x.signed)
 	for _, name := range names {
@@ -212,35 +212,35 @@ func parseSign(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 var signOptions = []string{"environment", "dialects", "buffer", "max_body", "skew"}
 
 // option reads one option of open_sign; open_gate takes the same ones.
-func (s *Sign) option(h httpcaddyfile.Helper) (known bool, err error) {
-	switch h.Val() {
+func (h *Sign) option(d httpcaddyfile.Helper) (known bool, err error) {
+	switch d.Val() {
 	case "environment":
-		if !h.NextArg() {
-			return true, h.Err("environment needs a value: write sandbox or production")
+		if !d.NextArg() {
+			return true, d.Err("environment needs a value: write sandbox or production")
 		}
-		err = s.setEnvironment(h)
+		err = h.setEnvironment(d)
 	case "dialects":
-		s.Dialects, err = dialectNames(h.Dispenser)
+		h.Dialects, err = dialectNames(d.Dispenser)
 	case "buffer":
-		s.Buffer, err = sizeOf(h.Dispenser)
+		h.Buffer, err = sizeOf(d.Dispenser)
 	case "max_body":
-		s.MaxBody, err = sizeOf(h.Dispenser)
+		h.MaxBody, err = sizeOf(d.Dispenser)
 	case "skew":
-		s.Skew, err = durationOf(h.Dispenser)
+		h.Skew, err = durationOf(d.Dispenser)
 	default:
 		return false, nil
 	}
 	return true, err
 }
 
-func (s *Sign) setEnvironment(h httpcaddyfile.Helper) error {
-	environment, err := platform.ParseEnvironment(h.Val())
+func (h *Sign) setEnvironment(d httpcaddyfile.Helper) error {
+	environment, err := platform.ParseEnvironment(d.Val())
 	if err != nil {
-		return h.WrapErr(err)
+		return d.WrapErr(err)
 	}
-	s.Environment = environment
-	if h.NextArg() {
-		return h.ArgErr()
+	h.Environment = environment
+	if d.NextArg() {
+		return d.ArgErr()
 	}
 	return nil
 }

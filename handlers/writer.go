@@ -21,6 +21,10 @@ func (w *responseWriter) WriteHeader(status int) {
 	// 101 is the last that is heard before the connection is taken over.
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
+		// The first request id is the gate's; an upstream may echo it.
+		if ids := w.Header()[headerRequestID]; len(ids) > 1 {
+			w.Header()[headerRequestID] = ids[:1:1]
+		}
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
 }

@@ -153,7 +153,7 @@ func newAppCache(store platform.Reader, size int, staleness time.Duration) (*app
 		}),
 		// An app is looked at again long before it goes stale; while the store
 		// is down the look fails and the entry serves on.
-		RefreshCalculator: otter.RefreshWritingFunc(func(e otter.Entry[string, *app]) time.Duration {
+		RefreshCalculator: otter.RefreshWritingFunc(func(otter.Entry[string, *app]) time.Duration {
 			return time.Duration(c.staleness.Load()) / 4
 		}),
 		Logger: &otter.NoopLogger{},
@@ -187,7 +187,7 @@ func (c *appCache) get(ctx context.Context, appKey string) (*app, error) {
 
 func (c *appCache) resize(size int, staleness time.Duration) {
 	c.staleness.Store(int64(staleness))
-	c.cache.SetMaximum(uint64(size)) //nolint:gosec // a size is never negative: the configuration is checked
+	c.cache.SetMaximum(uint64(size))
 }
 
 func (c *appCache) close() { c.cache.StopAllGoroutines() }

@@ -42,9 +42,14 @@ type Call struct {
 	api        *api
 	user       User
 	granted    bool
-	catalog    *snapshot
-	replay     [64]byte
-	checks     [maxChecks]limit.Check
+	charged    bool
+	// ipChecked says that the caller's address was checked, with the whitelist
+	// of ipApp.
+	ipChecked bool
+	ipApp     *app
+	catalog   *snapshot
+	replay    [64]byte
+	checks    [maxChecks]limit.Check
 }
 
 // User is the merchant on whose behalf the app calls.

@@ -13,10 +13,14 @@ import (
 const maxChecks = 5
 
 // Charge checks all limits that apply to the call and then charges all of
-// them; a refused call costs nothing.
+// them; a refused call costs nothing, and a call is charged once, even if the
+// route has a second rate stage.
 func (g *Gate) Charge(ctx context.Context, c *Call) *Refusal {
 	if !c.granted {
 		return refuse(StageRate, SignatureMissing, "the call has not passed open_sign and open_scope on this route")
+	}
+	if c.charged {
+		return nil
 	}
 	checks := c.applicable()
 	if len(checks) == 0 {
@@ -28,6 +32,7 @@ func (g *Gate) Charge(ctx context.Context, c *Call) *Refusal {
 	}
 	c.Limits, c.Limited = result, true
 	if result.Allowed {
+		c.charged = true
 		return nil
 	}
 	r := refuse(StageRate, RateLimited, fmt.Sprintf(

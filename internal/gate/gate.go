@@ -121,6 +121,9 @@ func (g *Gate) Apply(ctx context.Context, c platform.Change) error {
 	return g.ReloadCatalog(ctx)
 }
 
+// Start begins a call.
+func (g *Gate) Start(c *Call) { c.Started = g.now() }
+
 // Record ends a call: it hands it to the recorder.
 func (g *Gate) Record(c *Call) {
 	c.Duration = g.now().Sub(c.Started)

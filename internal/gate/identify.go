@@ -22,11 +22,10 @@ func (g *Gate) Identify(ctx context.Context, c *Call, req *signing.Request, dial
 	if errors.Is(c.claimErr, signing.ErrBodyNeeded) {
 		return signing.ErrBodyNeeded
 	}
-	if c.claimErr != nil {
-		return nil
+	if c.claimErr == nil {
+		c.app, c.appErr = g.apps.get(ctx, c.Claim.AppKey)
+		c.identified = true
 	}
-	c.app, c.appErr = g.apps.get(ctx, c.Claim.AppKey)
-	c.identified = true
 	return nil
 }
 
@@ -40,6 +39,13 @@ func (g *Gate) CheckIP(c *Call, groups []string) *Refusal {
 	if len(groups) > 0 && !catalog.inGroups(c, groups) {
 		return c.ipDenied("is not in the address groups of this route")
 	}
+	c.ipChecked, c.ipApp = true, c.app
+	return g.checkWhitelist(c)
+}
+
+// checkWhitelist compares the caller's address with the app's whitelist.
+func (g *Gate) checkWhitelist(c *Call) *Refusal {
+	catalog := g.snapshot(c)
 	if c.app == nil || c.app.ips.empty() && len(c.app.groups) == 0 {
 		return nil
 	}

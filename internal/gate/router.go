@@ -24,7 +24,8 @@ type node struct {
 	methods   map[string]*api
 }
 
-// add enters an API under its method and path template.
+// add enters an API under its method and path template. One that is offline
+// makes room for another.
 func (r *router) add(a *api) error {
 	n := &r.root
 	for segment := range strings.SplitSeq(strings.TrimPrefix(a.Path, "/"), "/") {
@@ -63,11 +64,9 @@ func (r *router) add(a *api) error {
 }
 
 // find returns the API, or the methods that the path does take, or neither.
-// The path is raw and has passed checkPath. GET serves HEAD too.
+// The path is raw and has passed checkPath. GET serves HEAD too, where no API
+// of its own does.
 func (r *router) find(method, rawPath string) (*api, []string) {
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
 	var allowed []string
 	found := r.root.find(method, rawPath[1:], &allowed)
 	if found != nil {
@@ -84,7 +83,7 @@ func (n *node) find(method, rest string, allowed *[]string) *api {
 			return a
 		}
 	}
-	if n.parameter != nil {
+	if n.parameter != nil && segment != "" {
 		return n.parameter.step(method, rest, more, allowed)
 	}
 	return nil
@@ -95,6 +94,9 @@ func (n *node) step(method, rest string, more bool, allowed *[]string) *api {
 		return n.find(method, rest, allowed)
 	}
 	if a := n.methods[method]; a != nil {
+		return a
+	}
+	if a := n.methods[http.MethodGet]; a != nil && method == http.MethodHead {
 		return a
 	}
 	for m := range n.methods {

@@ -2,7 +2,6 @@ package gate
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -20,7 +19,6 @@ type snapshot struct {
 	routes router
 	// names lists the versions of an API that apps may call, lowest first.
 	names    map[string][]*api
-	packages []*platform.Package
 	plans    map[string]*platform.Plan
 	groups   map[string]*addresses
 	platform platform.Limits
@@ -133,14 +131,4 @@ func compareVersions(a, b string) int {
 		}
 	}
 	return 0
-}
-
-// checkGroups reports the first name that is no group.
-func (s *snapshot) checkGroups(names []string) error {
-	for _, n := range names {
-		if s.groups[n] == nil {
-			return fmt.Errorf("no IP group %q", n)
-		}
-	}
-	return nil
 }

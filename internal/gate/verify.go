@@ -45,6 +45,13 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 		return c.recheck(rule)
 	}
 	c.Environment = rule.Environment
+	if c.ipChecked && c.ipApp != c.app {
+		// The route's open_ip does not know the dialect by which the app was
+		// recognised just now.
+		if refusal := g.checkWhitelist(c); refusal != nil {
+			return refusal
+		}
+	}
 	if c.claimErr != nil {
 		return signatureRefusal(c.claimErr)
 	}
