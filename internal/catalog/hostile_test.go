@@ -106,6 +106,18 @@ func TestSchemasThatMultiply(t *testing.T) {
 	}
 }
 
+// Choices that all come to nothing are not tried in every combination.
+func TestChoicesThatMultiply(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("  /v1/a: {get: {x-open-name: a.b, responses: {200: {content: {application/json: {schema: {$ref: '#/components/schemas/S0'}}}}}}}\n")
+	b.WriteString("components:\n  schemas:\n    S9: {}\n")
+	for i := range 9 {
+		choice := fmt.Sprintf("{$ref: '#/components/schemas/S%d'},", i+1)
+		fmt.Fprintf(&b, "    S%d: {oneOf: [%s]}\n", i, strings.Repeat(choice, 10))
+	}
+	require.Empty(t, one(t, doc(b.String())).Example)
+}
+
 // A catalog of ten thousand operations is read.
 func TestLargeCatalog(t *testing.T) {
 	var b strings.Builder

@@ -123,14 +123,14 @@ func run(ctx context.Context, s settings, out, progress io.Writer) (err error) {
 	if s.withoutGate {
 		variants = []variant{defaults, plain, control}
 	}
-	schemes := []string{}
-	for _, scheme := range []string{"http", "tls"} {
-		if slices.Contains(s.only, scheme) {
-			schemes = append(schemes, scheme)
+	var small []string
+	for _, name := range s.only {
+		if _, ok := schemes[name]; ok {
+			small = append(small, name)
 		}
 	}
-	if len(schemes) > 0 {
-		p := part{dir: filepath.Join(dir, "small"), apps: s.apps, active: s.apps, schemes: schemes, variants: variants}
+	if len(small) > 0 {
+		p := part{dir: filepath.Join(dir, "small"), apps: s.apps, active: s.apps, schemes: small, variants: variants}
 		if err := p.measure(ctx, s, out, progress); err != nil {
 			return err
 		}

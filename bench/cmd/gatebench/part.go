@@ -9,11 +9,14 @@ import (
 	"time"
 )
 
+// schemes are the URL schemes by the names that -only has for them.
+var schemes = map[string]string{"http": "http", "tls": "https"}
+
 // part is a gateway with one store, and what is compared on it.
 type part struct {
 	dir          string
 	apps, active int
-	schemes      []string // "http", "tls"
+	schemes      []string // keys of schemes
 	variants     []variant
 	big          bool
 }
@@ -74,37 +77,57 @@ func (p part) compare(ctx context.Context, s settings, r *rig, out io.Writer) er
 	_, _ = fmt.Fprintf(out, "\n%d apps, %d of them active: first answer %.0f ms after the start\n", p.apps, len(r.callers), milliseconds(startUp))
 
 	for _, name := range p.schemes {
-		scheme, suffix := "http", ""
-		switch {
-		case name == "tls":
-			scheme, suffix = "https", " over tls"
-		case p.big:
-			suffix = fmt.Sprintf(" with %d apps", p.apps)
-		}
-		measured, err := r.compare(ctx, scheme, p.variants, s.runs, s.rate)
-		if err != nil {
+		if err := p.report(ctx, s, r, name, out); err != nil {
 			return err
-		}
-		if err := table(out, scheme, measured, p.variants); err != nil {
-			return err
-		}
-		for _, l := range lines(measured, suffix) {
-			l.print(out)
-		}
-		if s.profiles != "" {
-			_, _ = fmt.Fprintln(r.progress, "profiling")
-			for _, v := range slices.Compact([]variant{first, plain}) {
-				t := signer(r.site(scheme, v), r.callers, r.fresh, time.Now)
-				if err := r.profile(ctx, t, s.profiles, fmt.Sprintf("%s-%s-%d", v, name, p.apps)); err != nil {
-					return err
-				}
-			}
 		}
 	}
 	resident, peak, err := memory(r.gateway.pid())
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "gateway memory with %d apps: %d MiB resident, %d MiB at most\n", p.apps, resident>>20, peak>>20)
-	return err
+	_, _ = fmt.Fprintf(out, "gateway memory with %d apps: %d MiB resident, %d MiB at most\n", p.apps, resident>>20, peak>>20)
+	if s.profiles == "" {
+		return nil
+	}
+	return p.profile(ctx, r, s.profiles)
+}
+
+// report measures the variants over one scheme and prints their figures.
+func (p part) report(ctx context.Context, s settings, r *rig, name string, out io.Writer) error {
+	suffix := ""
+	switch {
+	case name == "tls":
+		suffix = " over tls"
+	case p.big:
+		suffix = fmt.Sprintf(" with %d apps", p.apps)
+	}
+	measured, err := r.compare(ctx, schemes[name], p.variants, s.runs, s.rate)
+	if err != nil {
+		return err
+	}
+	if err := table(out, name, measured, p.variants); err != nil {
+		return err
+	}
+	for _, l := range lines(measured, suffix) {
+		l.print(out)
+	}
+	return nil
+}
+
+// profile writes the profiles of the variants that the notes in
+// docs/performance.md compare.
+func (p part) profile(ctx context.Context, r *rig, dir string) error {
+	for _, name := range p.schemes {
+		for _, v := range []variant{gated, plain} {
+			if !slices.Contains(p.variants, v) {
+				continue
+			}
+			_, _ = fmt.Fprintf(r.progress, "profiling %s of %s\n", name, v)
+			t := signer(r.site(schemes[name], v), r.callers, r.fresh, time.Now)
+			if err := r.profile(ctx, t, dir, fmt.Sprintf("%s-%s-%d", v, name, p.apps)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
