@@ -306,12 +306,12 @@ func TestAdminRefusals(t *testing.T) {
 			}
 		})
 	}
-	require.EqualValues(t, 1, len(s.do(t, "GET", "/apps", "")["apps"].([]any)), "no refused call created an app")
+	require.Len(t, s.do(t, "GET", "/apps", "")["apps"], 1, "no refused call created an app")
 }
 
 func TestAdminCatalogMistakesListEveryLine(t *testing.T) {
 	s := newTestServer(t)
-	bad := strings.Replace(strings.Replace(testCatalog, "x-open-name: product.list", "x-open-name: Product List", 1), "x-open-package: trade", "x-open-packge: trade", 1)
+	bad := strings.Replace(strings.Replace(testCatalog, "x-open-name: product.list", "x-open-name: Product List", 1), "x-open-package: trade", "x-open-pkg: trade", 1)
 	status, out, _ := s.ask(t, "POST", "/catalog?source=mall.openapi.yaml", bad)
 	require.Equal(t, http.StatusBadRequest, status)
 	require.GreaterOrEqual(t, len(out["errors"].([]any)), 2, "%v", out)
@@ -323,7 +323,7 @@ func TestAdminCatalogMistakesListEveryLine(t *testing.T) {
 func TestAdminWithoutApp(t *testing.T) {
 	api := new(AdminAPI)
 	serve := api.Routes()[0].Handler
-	err := serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", adminPrefix+"/status", nil))
+	err := serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, adminPrefix+"/status", nil))
 	var apiErr caddy.APIError
 	require.ErrorAs(t, err, &apiErr)
 	require.Equal(t, http.StatusNotFound, apiErr.HTTPStatus)
@@ -337,7 +337,7 @@ func TestAdminStoreDown(t *testing.T) {
 	code, out, _ := s.ask(t, "GET", "/apps", "")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, out["error"], "not open yet")
-	require.Equal(t, 0.0, s.do(t, "GET", "/status", "")["apps"], "the status says so, too")
+	require.InDelta(t, 0, s.do(t, "GET", "/status", "")["apps"], 0, "the status says so, too")
 	s.platform.service = service
 	down := fmt.Errorf("opening: %w", platform.ErrUnavailable)
 	s.platform.rotation = func(context.Context, func(int, int)) error { return down }
@@ -354,7 +354,7 @@ func TestAdminRotationStreamsProgress(t *testing.T) {
 		progress(2, 2)
 		return nil
 	}
-	resp, err := http.Post(s.URL+adminPrefix+"/master-key/rotate", "", nil) //nolint:noctx // a test
+	resp, err := http.Post(s.URL+adminPrefix+"/master-key/rotate", "", nil)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	dec := json.NewDecoder(resp.Body)

@@ -31,11 +31,12 @@ func (c *cli) appCommand() *cobra.Command {
 
 // appPath is the path of an app on the admin API.
 func appPath(ref string, more ...string) string {
-	path := "/apps/" + url.PathEscape(ref)
+	var path strings.Builder
+	path.WriteString("/apps/" + url.PathEscape(ref))
 	for _, m := range more {
-		path += "/" + url.PathEscape(m)
+		path.WriteString("/" + url.PathEscape(m))
 	}
-	return path
+	return path.String()
 }
 
 func (c *cli) appCreate() *cobra.Command {
@@ -54,7 +55,7 @@ func (c *cli) appCreate() *cobra.Command {
 				return err
 			}
 			return c.print(cmd, made, func(w io.Writer) {
-				facts(w, "app", made.App.ID, "app key", made.Key, "name", made.Name, "plan", made.Plan)
+				facts(w, "app", made.ID, "app key", made.Key, "name", made.Name, "plan", made.Plan)
 				showSecret(w, &made.IssuedSecret)
 			})
 		})

@@ -44,14 +44,14 @@ func (c *cli) curlCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			resp, body, err := call.send(ctx, client)
+			answer, err := call.send(ctx, client)
 			if err != nil {
 				return err
 			}
-			if err := c.showExchange(cmd, call, f.token, resp, body, silent); err != nil {
+			if err := c.showExchange(cmd, call, f.token, answer, silent); err != nil {
 				return err
 			}
-			if resp.StatusCode >= 400 {
+			if answer.code >= 400 {
 				return errShown
 			}
 			return nil
@@ -68,34 +68,42 @@ signature is for one URL.`
 	return cmd
 }
 
+// answer is a response that was read to its end.
+type answer struct {
+	proto, status string
+	code          int
+	header        http.Header
+	body          []byte
+}
+
 // send sends the call and reads the answer.
-func (s *signedCall) send(ctx context.Context, client *http.Client) (*http.Response, []byte, error) {
+func (s *signedCall) send(ctx context.Context, client *http.Client) (*answer, error) {
 	req, err := http.NewRequestWithContext(ctx, s.Method, s.URL.String(), bytes.NewReader(s.Body))
 	if err != nil {
-		return nil, nil, usagef("URL: %v", err)
+		return nil, usagef("URL: %v", err)
 	}
 	req.Header, req.Host = s.Header, s.Host
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, callError(s.URL.Host, err)
+		return nil, callError(s.URL.Host, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, nil, callError(s.URL.Host, err)
+		return nil, callError(s.URL.Host, err)
 	}
 	if len(body) > maxAnswer {
-		return nil, nil, fmt.Errorf("the answer of %s is larger than %d bytes", s.URL.Host, maxAnswer)
+		return nil, fmt.Errorf("the answer of %s is larger than %d bytes", s.URL.Host, maxAnswer)
 	}
-	return resp, body, nil
+	return &answer{resp.Proto, resp.Status, resp.StatusCode, resp.Header, body}, nil
 }
 
 // showExchange prints both sides of a call. The token is hidden: the user
 // knows it, and what is on the screen gets pasted into tickets.
-func (c *cli) showExchange(cmd *cobra.Command, call *signedCall, token string, resp *http.Response, body []byte, silent bool) error {
+func (c *cli) showExchange(cmd *cobra.Command, call *signedCall, token string, a *answer, silent bool) error {
 	out := cmd.OutOrStdout()
 	if silent {
-		_, err := out.Write(body)
+		_, err := out.Write(a.body)
 		return err
 	}
 	mask := masking(token)
@@ -105,13 +113,13 @@ func (c *cli) showExchange(cmd *cobra.Command, call *signedCall, token string, r
 		for name, v := range request.Headers {
 			request.Headers[name] = mask.Replace(v)
 		}
-		var answer any = string(body)
-		if json.Valid(body) {
-			answer = json.RawMessage(body)
+		var body any = string(a.body)
+		if json.Valid(a.body) {
+			body = json.RawMessage(a.body)
 		}
 		return c.print(cmd, map[string]any{
 			"request":  request,
-			"response": map[string]any{"status": resp.StatusCode, "headers": joined(resp.Header), "body": answer},
+			"response": map[string]any{"status": a.code, "headers": joined(a.header), "body": body},
 		}, nil)
 	}
 	call.write(out, "> ", mask)
@@ -119,10 +127,10 @@ func (c *cli) showExchange(cmd *cobra.Command, call *signedCall, token string, r
 	for line := range strings.SplitSeq(call.StringToSign, "\n") {
 		fmt.Fprintln(out, "  "+mask.Replace(printable(line)))
 	}
-	fmt.Fprintf(out, "\n< %s %s\n", resp.Proto, resp.Status)
-	writeHeader(out, "< ", resp.Header, mask)
-	if len(body) > 0 {
-		fmt.Fprintf(out, "\n%s\n", prettyBody(body))
+	fmt.Fprintf(out, "\n< %s %s\n", a.proto, a.status)
+	writeHeader(out, "< ", a.header, mask)
+	if len(a.body) > 0 {
+		fmt.Fprintf(out, "\n%s\n", prettyBody(a.body))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,7 +45,7 @@ func (c *cli) quickstartCommand() *cobra.Command {
 				}
 			})
 		})
-	cmd.Flags().StringVar(&credentials, "credentials", defaultCredentials, "JSON file with app_key and secret of a sandbox app")
+	cmd.Flags().StringVar(&credentials, "credentials", sandboxAppFile, "JSON file with app_key and secret of a sandbox app")
 	cmd.Flags().StringVar(&target, "url", "https://localhost:8443/v1/products", "what to call")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "wait this long for the server to answer")
 	return cmd
@@ -60,7 +61,7 @@ type step struct {
 // hand, and a call without one.
 func (c *cli) quickstart(u *url.URL, credentials string, file *credentialsFile) []step {
 	own := quote(c.program) + " open-platform curl"
-	if credentials != defaultCredentials {
+	if credentials != sandboxAppFile {
 		own += " --credentials " + quote(credentials)
 	}
 	curl := "curl"
@@ -118,7 +119,7 @@ func awaitServer(ctx context.Context, u *url.URL, credentials string, wait time.
 // probe asks once; any answer will do.
 func probe(ctx context.Context, u *url.URL, credentials string) error {
 	if _, err := readCredentials(credentials); err != nil {
-		return fmt.Errorf("%v", err) // not yet there: no mistake of the user's
+		return errors.New(err.Error()) // not yet there: no mistake of the user's
 	}
 	client, err := callClient(u, "", false, 5*time.Second)
 	if err != nil {

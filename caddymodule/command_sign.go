@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// defaultCredentials is what a server with the sandbox app writes.
-	defaultCredentials = "./data/sandbox-app.json"
+	// sandboxAppFile is what a server with the sandbox app writes.
+	sandboxAppFile = "./data/sandbox-app.json"
 	// secretVariable is the environment variable that may hold the secret.
 	secretVariable = "OPEN_PLATFORM_SECRET"
 )
@@ -43,7 +43,7 @@ func (f *signFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.secretFile, "secret-file", "", "file with the secret; or set "+secretVariable)
 	flags.StringVar(&f.secret, "secret", "", "the secret itself: UNSAFE, it stays in the shell's history and the process list")
 	flags.StringVar(&f.keyFile, "key-file", "", "PEM file with a private key (PKCS #8), instead of a secret")
-	flags.StringVar(&f.credentials, "credentials", defaultCredentials, "JSON file with app_key and secret, as \"app create --json\" prints it")
+	flags.StringVar(&f.credentials, "credentials", sandboxAppFile, "JSON file with app_key and secret, as \"app create --json\" prints it")
 	flags.StringVar(&f.dialect, "dialect", "op1", "signature scheme: "+strings.Join(signing.Names(), ", "))
 	flags.StringVar(&f.digest, "method-digest", "", "digest algorithm of the dialect: md5, hmac-sha256, …")
 	flags.StringVar(&f.token, "token", "", "a merchant's access token")

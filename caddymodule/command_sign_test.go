@@ -129,12 +129,13 @@ String to sign:
 
 func TestSignJSONAndKeys(t *testing.T) {
 	inFolder(t)
-	writeFile(t, "order.json", `{"sku":"纯棉"}`)
+	order := `{"sku":"纯棉"}`
+	writeFile(t, "order.json", order)
 	var call callJSON
 	out := run(t, "", "sign", "--json", "-d", "@order.json", "-X", "PUT", "https://localhost:8443/v1/orders").ok(t)
 	require.NoError(t, json.Unmarshal([]byte(out), &call))
 	require.Equal(t, "PUT", call.Method)
-	require.Equal(t, `{"sku":"纯棉"}`, call.Body)
+	require.Equal(t, order, call.Body, "byte by byte: it is signed")
 	require.Equal(t, "application/json", call.Headers["Content-Type"])
 	require.Contains(t, call.Headers["Signature-Input"], `"content-digest" "content-type"`)
 	require.Empty(t, call.StringToSign)
@@ -209,7 +210,8 @@ func TestCurlOverTLS(t *testing.T) {
 	require.NotContains(t, out, "at_12345", "the token is masked on the screen")
 	require.Equal(t, "Bearer at_12345", v.last.Header.Get("Authorization"), "and sent")
 
-	require.Equal(t, `{"order":9007199254740993,"path":"/v1"}`+"\n", run(t, "", "curl", "-s", server.URL+"/v1").ok(t))
+	sent := `{"order":9007199254740993,"path":"/v1"}` + "\n"
+	require.Equal(t, sent, run(t, "", "curl", "-s", server.URL+"/v1").ok(t), "the body as it is")
 	var both struct {
 		Response struct {
 			Status int

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -224,7 +225,9 @@ trade.order.get@1.0  GET     /v1/orders/{order_id}  trade    online  订单详�
 `, "\n"), run(t, addr, "api", "list").ok(t))
 
 	changed := strings.Replace(testCatalog, "summary: 订单详情", "summary: 订单", 1)
-	changed = changed[:strings.Index(changed, "  /v1/products")] + changed[strings.Index(changed, "  /v1/orders"):]
+	head, tail, _ := strings.Cut(changed, "  /v1/products")
+	_, tail, _ = strings.Cut(tail, "  /v1/orders")
+	changed = head + "  /v1/orders" + tail
 	writeFile(t, file, changed)
 	diff = run(t, addr, "apply", "-f", file, "--dry-run").ok(t)
 	require.Contains(t, diff, "- api product.list@1.0 (offline)\n")
@@ -236,7 +239,7 @@ trade.order.get@1.0  GET     /v1/orders/{order_id}  trade    online  订单详�
 	require.Contains(t, run(t, addr, "api", "offline", "trade.order.get@1.0").ok(t), "offline")
 	require.Contains(t, run(t, addr, "api", "online", "trade.order.get@1.0").ok(t), "online")
 
-	writeFile(t, "bad.yaml", strings.Replace(testCatalog, "x-open-package: trade", "x-open-packge: trade", 1))
+	writeFile(t, "bad.yaml", strings.Replace(testCatalog, "x-open-package: trade", "x-open-pkg: trade", 1))
 	r := run(t, addr, "apply", "-f", "bad.yaml")
 	require.Equal(t, 2, r.code)
 	require.Regexp(t, `^bad\.yaml:\d+:\d+: /paths/~1v1~1orders~1\{order_id\}/get`, r.stderr)
@@ -398,6 +401,24 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	require.Contains(t, run(t, "", "app").ok(t), "suspend")
 }
 
+func TestEveryCommandIsInTheReference(t *testing.T) {
+	page, err := os.ReadFile("../docs/reference/cli.md")
+	require.NoError(t, err)
+	root := &cobra.Command{Use: "open-platform"}
+	newCLI().attach(root)
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if !cmd.HasSubCommands() {
+			name := strings.TrimPrefix(cmd.CommandPath(), "open-platform ")
+			require.Regexp(t, "`"+regexp.QuoteMeta(name)+"[` ]", string(page), "docs/reference/cli.md does not say `%s`", name)
+		}
+		for _, child := range cmd.Commands() {
+			walk(child)
+		}
+	}
+	walk(root)
+}
+
 // TestCaddyMain is the caddy binary when TestExitCodes runs it as a child.
 func TestCaddyMain(_ *testing.T) {
 	args, child := os.LookupEnv("OPEN_PLATFORM_TEST_ARGS")
@@ -422,7 +443,7 @@ func TestExitCodes(t *testing.T) {
 		"app list --kind moon --address " + addr: 2,
 	} {
 		t.Run(args, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCaddyMain$") //nolint:gosec // this test binary
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCaddyMain$")
 			cmd.Env = append(os.Environ(), "OPEN_PLATFORM_TEST_ARGS="+args)
 			cmd.Dir = t.TempDir()
 			var stdout, stderr bytes.Buffer

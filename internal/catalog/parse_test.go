@@ -112,7 +112,7 @@ func TestMistakes(t *testing.T) {
 		{"rest of a path", doc("  /v1/{rest...}: {}"), 4, "/paths/~1v1~1{rest...}", "no parameter name"},
 		{"parameter twice", doc("  /v1/{a}/{a}: {}"), 4, "/paths/~1v1~1{a}~1{a}", "{a} twice"},
 		{"escape in a path", doc("  /v1/a%2Fb: {}"), 4, "/paths/~1v1~1a%2Fb", "no literal segment may have"},
-		{"undeclared parameter", doc("  /v1/{id}:", "    get: {x-open-name: a.b}"), 5, "/paths/~1v1~1{id}/get", "{id} is not declared; want a parameter {name: id"},
+		{"undeclared parameter", doc("  /v1/{no}/{id}:", "    get: {x-open-name: a.b, parameters: [{name: no, in: path, required: true}]}"), 5, "/paths/~1v1~1{no}~1{id}/get", "{id} is not declared; want a parameter {name: id"},
 		{"parameter of no path", op(name, "parameters: [{name: id, in: path, required: true}]"), 5, at, "the path has no {id}"},
 		{"optional path parameter", doc("  /v1/{id}:", "    get:", "      x-open-name: a.b", "      parameters: [{name: id, in: path}]"), 7, "/paths/~1v1~1{id}/get/parameters/0", "want required: true"},
 		{"parameter without a name", op(name, "parameters: [{in: query}]"), 7, at + "/parameters/0", "no name or no in"},

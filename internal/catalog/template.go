@@ -146,7 +146,7 @@ func conflict(a, b *operation) bool {
 	return aMore == bMore
 }
 
-// checkParameters checks that the path's parameters are declared.
+// checkParameters checks that the parameters that are declared are the path's.
 func (p *parser) checkParameters(o operation) {
 	declared := map[string]bool{}
 	own, _ := o.at.get("parameters")
@@ -175,9 +175,12 @@ func (p *parser) checkParameters(o operation) {
 			}
 		}
 	}
+	// A file that declares none leaves its parameters undescribed; one that
+	// declares some and misses another has made a mistake.
+	describes := len(declared) > 0
 	for _, s := range o.segments {
 		name, wild := wildcard(s)
-		if wild && !declared[name] {
+		if wild && describes && !declared[name] {
 			p.fail(o.at.key, o.at.ptr, "a parameter {name: "+name+", in: path, required: true, schema: …}", "the path's {%s} is not declared", name)
 		}
 		delete(declared, name)

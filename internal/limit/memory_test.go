@@ -15,19 +15,19 @@ var noon = time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
 
 var app1 = Key{Scope: ScopeApp, App: 1}
 
-func take(t testing.TB, l Limiter, now time.Time, checks ...Check) Result {
-	t.Helper()
+func take(tb testing.TB, l Limiter, now time.Time, checks ...Check) Result {
+	tb.Helper()
 	res, err := l.Take(context.Background(), now, checks)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return res
 }
 
 // drain counts the calls that are still allowed at one instant.
-func drain(t testing.TB, l Limiter, now time.Time, c Check) (n int64) {
-	t.Helper()
-	for take(t, l, now, c).Allowed {
+func drain(tb testing.TB, l Limiter, now time.Time, c Check) (n int64) {
+	tb.Helper()
+	for take(tb, l, now, c).Allowed {
 		n++
-		require.Less(t, n, int64(1_000_000))
+		require.Less(tb, n, int64(1_000_000))
 	}
 	return n
 }
@@ -253,7 +253,8 @@ func TestClockJumps(t *testing.T) {
 		m := NewMemory(MemoryOptions{Location: time.FixedZone("x", 3600)})
 		n := NewMemoryNonces(NonceOptions{})
 		for i, now := range []time.Time{
-			{}, time.Unix(math.MaxInt64, 0), time.Unix(math.MinInt64, 0), noon, time.Unix(0, math.MaxInt64),
+			{},
+			time.Unix(math.MaxInt64, 0), time.Unix(math.MinInt64, 0), noon, time.Unix(0, math.MaxInt64),
 			time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC), noon,
 		} {
 			_, err := m.Take(context.Background(), now, []Check{c})

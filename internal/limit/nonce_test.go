@@ -87,7 +87,8 @@ func TestNonceHashIsKeyed(t *testing.T) {
 		n := NewMemoryNonces(NonceOptions{Rand: bytes.NewReader(bytes.Repeat([]byte{key}, 32))})
 		return n.hash(1, []byte("id"))
 	}
-	require.Equal(t, hash(1), hash(1))
+	first, again := hash(1), hash(1)
+	require.Equal(t, first, again, "one key, one hash")
 	require.NotEqual(t, hash(1), hash(2))
 	broken := NewMemoryNonces(NonceOptions{Rand: iotest.ErrReader(errors.New("no entropy"))})
 	require.NotEqual(t, [32]byte{}, broken.key)

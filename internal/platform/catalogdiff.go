@@ -218,12 +218,12 @@ func (p *catalogPlan) addAPI(exists bool, old, a API) error {
 
 // compare adds a change with the fields in which the two differ, or counts
 // them as unchanged.
-func (p *catalogPlan) compare(kind, name string, old, new any) (changed bool, err error) {
-	o, err := jsonFields(old)
+func (p *catalogPlan) compare(kind, name string, stored, declared any) (changed bool, err error) {
+	o, err := jsonFields(stored)
 	if err != nil {
 		return false, err
 	}
-	n, err := jsonFields(new)
+	n, err := jsonFields(declared)
 	if err != nil {
 		return false, err
 	}

@@ -38,13 +38,13 @@ func summary(d *platform.CatalogDiff) (lines []string) {
 }
 
 // apply previews, applies, and requires that both say the same.
-func (f *fixture) apply(t testing.TB, file platform.CatalogFile) *platform.CatalogDiff {
-	t.Helper()
-	preview, err := f.PreviewCatalog(t.Context(), file)
-	require.NoError(t, err)
-	done, err := f.ApplyCatalog(t.Context(), "test", file)
-	require.NoError(t, err)
-	require.Equal(t, preview, done)
+func (f *fixture) apply(tb testing.TB, file platform.CatalogFile) *platform.CatalogDiff {
+	tb.Helper()
+	preview, err := f.PreviewCatalog(tb.Context(), file)
+	require.NoError(tb, err)
+	done, err := f.ApplyCatalog(tb.Context(), "test", file)
+	require.NoError(tb, err)
+	require.Equal(tb, preview, done)
 	return done
 }
 

@@ -32,15 +32,15 @@ type fixture struct {
 
 var start = time.Date(2026, 3, 4, 5, 6, 7, 891234567, time.UTC)
 
-func newFixture(t testing.TB) *fixture {
-	t.Helper()
+func newFixture(tb testing.TB) *fixture {
+	tb.Helper()
 	key, err := store.NewKey(rand.Reader)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	keys, err := store.NewKeyring(key)
-	require.NoError(t, err)
-	s, err := store.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "store.db"), keys, store.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	require.NoError(tb, err)
+	s, err := store.OpenSQLite(tb.Context(), filepath.Join(tb.TempDir(), "store.db"), keys, store.Options{})
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
 	f := &fixture{now: start, store: s}
 	f.Service = platform.NewService(platform.ServiceOptions{
 		Store: s, Now: func() time.Time { return f.now }, OnChange: func(c platform.Change) { f.changes = append(f.changes, c) },
@@ -49,26 +49,26 @@ func newFixture(t testing.TB) *fixture {
 }
 
 // app makes an app with the defaults.
-func (f *fixture) app(t testing.TB) (*platform.App, *platform.IssuedSecret) {
-	t.Helper()
-	a, s, err := f.CreateApp(t.Context(), "test", platform.NewApp{Name: "Shop"})
-	require.NoError(t, err)
+func (f *fixture) app(tb testing.TB) (*platform.App, *platform.IssuedSecret) {
+	tb.Helper()
+	a, s, err := f.CreateApp(tb.Context(), "test", platform.NewApp{Name: "Shop"})
+	require.NoError(tb, err)
 	return a, s
 }
 
 // entries is the audit log, newest first.
-func (f *fixture) entries(t testing.TB) []platform.AuditEntry {
-	t.Helper()
-	e, err := f.Audit(t.Context(), platform.AuditFilter{Limit: 1000})
-	require.NoError(t, err)
+func (f *fixture) entries(tb testing.TB) []platform.AuditEntry {
+	tb.Helper()
+	e, err := f.Audit(tb.Context(), platform.AuditFilter{Limit: 1000})
+	require.NoError(tb, err)
 	return e
 }
 
 // requireField requires a mistake in the field.
-func requireField(t testing.TB, err error, field string) {
-	t.Helper()
+func requireField(tb testing.TB, err error, field string) {
+	tb.Helper()
 	var fe *platform.FieldError
-	require.ErrorAs(t, err, &fe)
-	require.Equal(t, field, fe.Field)
-	require.NotEmpty(t, fe.Problem)
+	require.ErrorAs(tb, err, &fe)
+	require.Equal(tb, field, fe.Field)
+	require.NotEmpty(tb, fe.Problem)
 }

@@ -101,10 +101,10 @@ func (s *Service) SetAPIStatus(ctx context.Context, actor, name, version string,
 // setStatus keeps the dates in step with the status: a deprecation that goes
 // on keeps its date, an offline API keeps both.
 func (a *API) setStatus(st APIStatus, sunset, now time.Time) {
-	switch {
-	case st == Draft || st == Online:
+	switch st {
+	case Draft, Online:
 		a.DeprecatedAt, a.Sunset = time.Time{}, time.Time{}
-	case st == Deprecated:
+	case Deprecated:
 		a.Sunset = sunset
 		if a.Status != Deprecated || a.DeprecatedAt.IsZero() {
 			a.DeprecatedAt = now

@@ -193,7 +193,7 @@ func (d *DigestReader) fill() error {
 			d.finish()
 		}
 		if n > 0 || err != nil {
-			return nil
+			return nil //nolint:nilerr // kept in d.err: Read returns it after what may be released
 		}
 	}
 	return io.ErrNoProgress

@@ -212,12 +212,13 @@ func signHeader(p profile, r *Request, cred Credentials, now time.Time, nonce st
 		return nil, fmt.Errorf("the body is not at hand: set Body and BodyRead, or the header %s", headerDigest)
 	}
 
-	list := `"@method" "@authority" "@path" "@query"`
+	components := []string{`"@method" "@authority" "@path" "@query"`}
 	for _, name := range []string{"content-digest", "content-type", "authorization"} {
 		if len(headerValues(&signed, name)) > 0 {
-			list += ` "` + name + `"`
+			components = append(components, `"`+name+`"`)
 		}
 	}
+	list := strings.Join(components, " ")
 	params := "(" + list + ");created=" + strconv.FormatInt(now.Unix(), 10)
 	if nonce != "" {
 		params += `;nonce="` + nonce + `"`

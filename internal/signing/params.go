@@ -45,15 +45,15 @@ func (p *paramState) get(name string) string {
 	return ""
 }
 
-// take removes a parameter and returns its value.
-func (p *paramState) take(name string) (string, bool) {
+// take removes a parameter and returns its value; "" when it is absent.
+func (p *paramState) take(name string) string {
 	i, ok := p.index(name)
 	if !ok {
-		return "", false
+		return ""
 	}
 	value := p.params[i].value
 	p.params = slices.Delete(p.params, i, i+1)
-	return value, true
+	return value
 }
 
 // put adds a parameter that is not there yet.

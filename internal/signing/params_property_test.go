@@ -48,7 +48,8 @@ func drawParams(t *rapid.T, dialect string) *Request {
 			quoted, _ := json.Marshal(value)
 			body = append(body, `, "`+name+`" : `+string(quoted)...)
 		}
-		r.Body = append(body, '}')
+		body = append(body, '}')
+		r.Body = body
 	case r.RawQuery == "":
 		r.RawQuery = form.Encode()
 	default:
@@ -109,7 +110,7 @@ func TestParamsRoundTrip(t *testing.T) {
 func protected(dialect string, r *Request) (map[string]string, bool) {
 	signed := map[string]string{}
 	read := func(pairs string) bool {
-		for _, pair := range strings.Split(pairs, "&") {
+		for pair := range strings.SplitSeq(pairs, "&") {
 			rawName, rawValue, _ := strings.Cut(pair, "=")
 			name, err1 := url.QueryUnescape(rawName)
 			value, err2 := url.QueryUnescape(rawValue)

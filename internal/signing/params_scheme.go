@@ -72,7 +72,7 @@ func (s *paramScheme) claim(dst *Claim, r *Request) error {
 	if err != nil {
 		return err
 	}
-	text, _ := p.take(s.signParam)
+	text := p.take(s.signParam)
 	if text == "" {
 		return fmt.Errorf("%w: parameter %s is empty", ErrMissing, s.signParam)
 	}

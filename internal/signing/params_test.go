@@ -249,13 +249,13 @@ func bare(dialect string) *Request {
 	}
 }
 
-func signedParams(t testing.TB, dialect, method, secret string) *Request {
-	t.Helper()
+func signedParams(tb testing.TB, dialect, method, secret string) *Request {
+	tb.Helper()
 	k, err := NewSigningSecret(dialect, method, []byte(secret))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	r := bare(dialect)
 	s, err := Sign(dialect, r, Credentials{AppKey: "ak", Key: k, Token: "tok"}, noon, "")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	signed := *r
 	signed.Header, signed.RawQuery, signed.Body, signed.ContentLength = s.Header, s.RawQuery, s.Body, int64(len(s.Body))
 	return &signed

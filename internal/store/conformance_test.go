@@ -18,23 +18,31 @@ import (
 
 // TestConformance runs what every engine must do against each of them.
 func TestConformance(t *testing.T) {
-	engines := map[string]func(testing.TB) *Store{"sqlite": openTemp}
-	for name, open := range engines {
-		t.Run(name, func(t *testing.T) { conformance(t, open) })
+	for name, open := range map[string]func(testing.TB) *Store{"sqlite": openTemp} {
+		t.Run(name, func(t *testing.T) {
+			c := conformance{open}
+			t.Run("apps", c.apps)
+			t.Run("lists", c.lists)
+			t.Run("references", c.references)
+			t.Run("catalog", c.catalog)
+			t.Run("audit", c.audit)
+			t.Run("quotas", c.quotas)
+			t.Run("transactions", c.transactions)
+			t.Run("deadlines", c.deadlines)
+			t.Run("writers", c.writers)
+			t.Run("import", c.imports)
+			t.Run("numbers", c.numbers)
+		})
 	}
 }
 
-func conformance(t *testing.T, open func(testing.TB) *Store) {
-	for name, test := range map[string]func(*testing.T, *Store){
-		"apps": appsConform, "lists": listsConform, "references": referencesConform, "catalog": catalogConforms,
-		"audit": auditConforms, "quotas": quotasConform, "transactions": transactionsConform, "deadlines": deadlinesConform,
-		"writers": writersConform, "import": importConforms, "numbers": numbersConform,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+// conformance holds the tests; each gets an empty store from open.
+type conformance struct {
+	open func(testing.TB) *Store
 }
 
-func appsConform(t *testing.T, s *Store) {
+func (c conformance) apps(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	put(t, s, func(ctx context.Context, tx platform.Tx) error {
 		return errors.Join(
@@ -97,7 +105,8 @@ func appsConform(t *testing.T, s *Store) {
 	})
 }
 
-func listsConform(t *testing.T, s *Store) {
+func (c conformance) lists(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	empty, err := s.Apps(ctx, platform.AppFilter{}, platform.Page{})
 	require.NoError(t, err)
@@ -137,7 +146,8 @@ func listsConform(t *testing.T, s *Store) {
 }
 
 // What is referred to cannot go, and what is not there cannot be referred to.
-func referencesConform(t *testing.T, s *Store) {
+func (c conformance) references(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	put(t, s, func(ctx context.Context, tx platform.Tx) error {
 		a := testApp("a")
@@ -181,7 +191,8 @@ func referencesConform(t *testing.T, s *Store) {
 	})
 }
 
-func catalogConforms(t *testing.T, s *Store) {
+func (c conformance) catalog(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	fresh, err := s.Catalog(ctx)
 	require.NoError(t, err)
@@ -270,7 +281,8 @@ func putCatalog(ctx context.Context, tx platform.Tx, c *platform.Catalog) error 
 	return err
 }
 
-func auditConforms(t *testing.T, s *Store) {
+func (c conformance) audit(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	var all []platform.AuditEntry
 	put(t, s, func(ctx context.Context, tx platform.Tx) error {
@@ -315,7 +327,8 @@ func auditConforms(t *testing.T, s *Store) {
 	}
 }
 
-func quotasConform(t *testing.T, s *Store) {
+func (c conformance) quotas(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	none, err := s.LoadQuotas(ctx)
 	require.NoError(t, err)
@@ -343,7 +356,8 @@ func quotasConform(t *testing.T, s *Store) {
 	require.ElementsMatch(t, next, got)
 }
 
-func transactionsConform(t *testing.T, s *Store) {
+func (c conformance) transactions(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	mine := errors.New("mine")
 	err := s.Update(ctx, func(tx platform.Tx) error {
@@ -370,7 +384,8 @@ func transactionsConform(t *testing.T, s *Store) {
 	putApps(t, s, testApp("a")) // the writer is free, and the ID too
 }
 
-func deadlinesConform(t *testing.T, s *Store) {
+func (c conformance) deadlines(t *testing.T) {
+	s := c.open(t)
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := s.AppByKey(canceled, "ak_a")
@@ -395,7 +410,8 @@ func deadlinesConform(t *testing.T, s *Store) {
 
 // Writers that read before they write lose no update, and readers always see
 // a whole app.
-func writersConform(t *testing.T, s *Store) {
+func (c conformance) writers(t *testing.T) {
+	s := c.open(t)
 	const writers, rounds = 8, 15
 	ctx := t.Context()
 	a := testApp("a")
@@ -438,7 +454,8 @@ func writersConform(t *testing.T, s *Store) {
 	require.Len(t, got.Dialects, writers*rounds)
 }
 
-func importConforms(t *testing.T, s *Store) {
+func (c conformance) imports(t *testing.T) {
+	s := c.open(t)
 	ctx := t.Context()
 	const n = importBatch + 10
 	apps := func(yield func(platform.App) bool) {
@@ -482,7 +499,8 @@ func importConforms(t *testing.T, s *Store) {
 }
 
 // A number names an app for ever: limits and nonces count by it.
-func numbersConform(t *testing.T, s *Store) {
+func (c conformance) numbers(t *testing.T) {
+	s := c.open(t)
 	first, second := testApp("a"), testApp("b")
 	putApps(t, s, first, second)
 	require.NotEqual(t, first.Number, second.Number)

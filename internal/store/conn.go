@@ -31,7 +31,7 @@ func (s *Store) begin(ctx context.Context, db *sql.DB, o *sql.TxOptions) (*conn,
 // exec runs a statement and returns the number of rows that it changed.
 func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, error) {
 	var res sql.Result
-	st, err := c.prepare(ctx, query)
+	st, err := c.prepare(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	switch {
 	case err != nil:
 	case st != nil:
@@ -52,7 +52,7 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, erro
 // each runs a query and gives every row to fn.
 func (c *conn) each(ctx context.Context, fn func(*sql.Rows) error, query string, args ...any) error {
 	var rows *sql.Rows
-	st, err := c.prepare(ctx, query)
+	st, err := c.prepare(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	switch {
 	case err != nil:
 	case st != nil:

@@ -25,29 +25,29 @@ func TestMain(m *testing.M) {
 // testKey is a master key made of one byte.
 func testKey(b byte) []byte { return bytes.Repeat([]byte{b}, keySize) }
 
-func testKeyring(t testing.TB, keys ...byte) *Keyring {
-	t.Helper()
+func testKeyring(tb testing.TB, keys ...byte) *Keyring {
+	tb.Helper()
 	var older [][]byte
 	for _, b := range keys[1:] {
 		older = append(older, testKey(b))
 	}
 	k, err := NewKeyring(testKey(keys[0]), older...)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return k
 }
 
 // openAt opens the database at path; the test closes it.
-func openAt(t testing.TB, path string, keys *Keyring) *Store {
-	t.Helper()
-	s, err := OpenSQLite(t.Context(), path, keys, Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
+func openAt(tb testing.TB, path string, keys *Keyring) *Store {
+	tb.Helper()
+	s, err := OpenSQLite(tb.Context(), path, keys, Options{})
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
 	return s
 }
 
-func openTemp(t testing.TB) *Store {
-	t.Helper()
-	return openAt(t, filepath.Join(t.TempDir(), "store.db"), testKeyring(t, 1))
+func openTemp(tb testing.TB) *Store {
+	tb.Helper()
+	return openAt(tb, filepath.Join(tb.TempDir(), "store.db"), testKeyring(tb, 1))
 }
 
 var testTime = time.Date(2026, 5, 6, 7, 8, 9, 123456000, time.UTC)
@@ -71,14 +71,14 @@ func testApp(n string) *platform.App {
 	}
 }
 
-func put(t testing.TB, s *Store, fn func(ctx context.Context, tx platform.Tx) error) {
-	t.Helper()
-	require.NoError(t, s.Update(t.Context(), func(tx platform.Tx) error { return fn(t.Context(), tx) }))
+func put(tb testing.TB, s *Store, fn func(ctx context.Context, tx platform.Tx) error) {
+	tb.Helper()
+	require.NoError(tb, s.Update(tb.Context(), func(tx platform.Tx) error { return fn(tb.Context(), tx) }))
 }
 
-func putApps(t testing.TB, s *Store, apps ...*platform.App) {
-	t.Helper()
-	put(t, s, func(ctx context.Context, tx platform.Tx) error {
+func putApps(tb testing.TB, s *Store, apps ...*platform.App) {
+	tb.Helper()
+	put(tb, s, func(ctx context.Context, tx platform.Tx) error {
 		for _, a := range apps {
 			if err := tx.PutApp(ctx, a); err != nil {
 				return err

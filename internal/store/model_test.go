@@ -230,7 +230,8 @@ func (m *model) check(t *rapid.T) {
 		require.Len(t, got.Credentials, len(want.secrets))
 		for i, s := range want.secrets {
 			c := got.Credentials[i]
-			require.Equal(t, s, modelSecret{c.Environment, c.Dialect, string(c.Secret.Reveal()), c.ExpiresAt})
+			stored := modelSecret{c.Environment, c.Dialect, string(c.Secret.Reveal()), c.ExpiresAt}
+			require.Equal(t, s, stored)
 		}
 		var ips, packages, dialects []string
 		for _, r := range got.IPs {

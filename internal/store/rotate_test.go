@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,23 +13,23 @@ import (
 )
 
 // importTest fills the store with n apps of one secret each.
-func importTest(t testing.TB, s *Store, n int) {
-	t.Helper()
-	_, err := s.ImportApps(t.Context(), func(yield func(platform.App) bool) {
+func importTest(tb testing.TB, s *Store, n int) {
+	tb.Helper()
+	_, err := s.ImportApps(tb.Context(), func(yield func(platform.App) bool) {
 		for i := range n {
 			if !yield(*testApp(fmt.Sprintf("%07d", i))) {
 				return
 			}
 		}
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 }
 
-func requireSecret(t testing.TB, s *Store, n string) {
-	t.Helper()
-	a, err := s.AppByKey(t.Context(), "ak_"+n)
-	require.NoError(t, err)
-	require.Equal(t, "sk_first_"+n, string(a.Credentials[0].Secret.Reveal()))
+func requireSecret(tb testing.TB, s *Store, n string) {
+	tb.Helper()
+	a, err := s.AppByKey(tb.Context(), "ak_"+n)
+	require.NoError(tb, err)
+	require.Equal(tb, "sk_first_"+n, string(a.Credentials[0].Secret.Reveal()))
 }
 
 func TestRotateKeys(t *testing.T) {
@@ -120,7 +119,7 @@ func TestSecretsAreBoundToTheirRow(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.AppByKey(t.Context(), "ak_0000001")
 	require.ErrorContains(t, err, "moved to another row")
-	require.False(t, errors.Is(err, platform.ErrNotFound))
+	require.NotErrorIs(t, err, platform.ErrNotFound)
 }
 
 func TestSecretsAreNotInTheFiles(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
@@ -64,12 +65,9 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 // sqliteDSN names the file as a URI, so that no character of the path is taken
 // for a parameter.
 func sqliteDSN(path string, params ...string) string {
-	dsn := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() +
+	base := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() +
 		"?mode=rw&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_dqs=0"
-	for _, p := range params {
-		dsn += "&" + p
-	}
-	return dsn
+	return strings.Join(append([]string{base}, params...), "&")
 }
 
 // createPrivate makes an empty file that only its owner can read, unless the
