@@ -48,8 +48,6 @@ type Call struct {
 	ipChecked bool
 	ipApp     *app
 	catalog   *snapshot
-	replay    [64]byte
-	checks    [maxChecks]limit.Check
 }
 
 // User is the merchant on whose behalf the app calls.

@@ -22,7 +22,9 @@ func (g *Gate) Charge(ctx context.Context, c *Call) *Refusal {
 	if c.charged {
 		return nil
 	}
-	checks := c.applicable()
+	lent := g.scratch.Get().(*scratch)
+	defer g.scratch.Put(lent)
+	checks := c.applicable(lent.checks[:0])
 	if len(checks) == 0 {
 		return nil
 	}
@@ -45,9 +47,8 @@ func (g *Gate) Charge(ctx context.Context, c *Call) *Refusal {
 	return r
 }
 
-// applicable lists the limits of the call.
-func (c *Call) applicable() []limit.Check {
-	checks := c.checks[:0]
+// applicable appends the limits of the call to checks.
+func (c *Call) applicable(checks []limit.Check) []limit.Check {
 	add := func(scope limit.Scope, app, sub uint64, l *platform.Limits) {
 		if !l.Rate.IsZero() || l.Quota != (limit.Quota{}) {
 			checks = append(checks, limit.Check{Key: limit.Key{Scope: scope, App: app, Sub: sub}, Rate: l.Rate, Quota: l.Quota})

@@ -10,6 +10,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,14 @@ type Gate struct {
 	now      func() time.Time
 	apps     *appCache
 	catalog  atomic.Pointer[snapshot]
+	scratch  sync.Pool // of *scratch
+}
+
+// scratch is memory that one stage needs for a moment. It is lent, so that a
+// call is not the larger for it.
+type scratch struct {
+	replay [64]byte
+	checks [maxChecks]limit.Check
 }
 
 // New makes a gate and loads the catalog.
@@ -77,6 +86,7 @@ func New(ctx context.Context, o Options) (*Gate, error) {
 	g := &Gate{
 		store: o.Store, limiter: o.Limiter, nonces: o.Nonces, tokens: o.Tokens,
 		recorder: o.Recorder, now: o.Now, apps: apps,
+		scratch: sync.Pool{New: func() any { return new(scratch) }},
 	}
 	if err := g.ReloadCatalog(ctx); err != nil {
 		apps.close()

@@ -150,7 +150,9 @@ func (g *Gate) SpendNonce(ctx context.Context, c *Call, req *signing.Request, ru
 		signed = now
 	}
 	window := c.Claim.Window(signing.Options{Now: now, Skew: rule.Skew})
-	id := c.Claim.ReplayID(c.replay[:0], req)
+	lent := g.scratch.Get().(*scratch)
+	defer g.scratch.Put(lent)
+	id := c.Claim.ReplayID(lent.replay[:0], req)
 	// One second more, since the window's end is still inside the window.
 	fresh, err := g.nonces.Use(ctx, now, c.app.Number, id, signed.Add(window+time.Second))
 	switch {

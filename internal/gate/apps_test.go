@@ -1,0 +1,290 @@
+package gate
+
+import (
+	"context"
+	"crypto/rand"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/limit"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/store"
+)
+
+// inBubble runs a test of the cache under a clock that stands still until
+// everybody waits.
+func inBubble(t *testing.T, test func(t *testing.T, f *fixture), apps ...*platform.App) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, platform.Catalog{}, apps...)
+		f.open(Options{Now: time.Now})
+		test(t, f)
+		f.Close()
+		synctest.Wait()
+	})
+}
+
+// pass lets time pass on the bubble's clock.
+func pass(d time.Duration) { <-time.After(d) }
+
+// lookUp is the first stage: which app does the call claim to come from.
+func (f *fixture) lookUp(key string) *Call {
+	f.t.Helper()
+	f.now = time.Now()
+	c := newCall()
+	r := rule(f.t, platform.Production)
+	require.NoError(f.t, f.Identify(context.Background(), c, f.sign(signer{key: key}, "GET", "/v1/a", ""), r.Dialects))
+	return c
+}
+
+// refusalOf is what the signature stage says to a call of an app.
+func (f *fixture) refusalOf(key string) string {
+	f.t.Helper()
+	f.now = time.Now()
+	r := f.verify(newCall(), f.sign(signer{key: key}, "GET", "/v1/a", ""), rule(f.t, platform.Production))
+	if r == nil {
+		return ""
+	}
+	return r.Code.Name
+}
+
+func TestOneLoadForAllThatWait(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		hold := make(chan struct{})
+		f.reader.set(func(r *reader) { r.hold = hold })
+		f.now = time.Now()
+		request := f.sign(signer{key: "ak"}, "GET", "/v1/a", "")
+		dialects := rule(t, platform.Production).Dialects
+		var done sync.WaitGroup
+		var found atomic.Int64
+		for range 100 {
+			done.Go(func() {
+				c := newCall()
+				if f.Identify(context.Background(), c, request, dialects) == nil && c.app != nil {
+					found.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		require.Equal(t, 1, f.reader.loaded())
+		close(hold)
+		done.Wait()
+		require.EqualValues(t, 100, found.Load())
+		require.Equal(t, 1, f.reader.loaded())
+		require.Equal(t, 1, f.CachedApps())
+	}, newApp("ak"))
+}
+
+func TestUnknownKeysAreRemembered(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		for range 10 {
+			require.Equal(t, "app_unknown", f.refusalOf("ak"))
+		}
+		require.Equal(t, 1, f.reader.loaded())
+
+		f.reader.set(func(r *reader) { r.apps["ak"] = newApp("ak") })
+		require.Equal(t, "app_unknown", f.refusalOf("ak"))
+		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangeApp, Key: "ak"}))
+		require.Equal(t, "", f.refusalOf("ak"), "an app that is made is known at once")
+
+		require.Equal(t, "app_unknown", f.refusalOf("later"))
+		f.reader.set(func(r *reader) { r.apps["later"] = newApp("later") })
+		pass(negativeTTL + time.Second)
+		require.Equal(t, "", f.refusalOf("later"), "even if nobody told")
+	})
+}
+
+func TestForget(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		require.Equal(t, "", f.refusalOf("ak"))
+		suspended := newApp("ak")
+		suspended.Status = platform.Suspended
+		f.reader.set(func(r *reader) { r.apps["ak"] = suspended })
+		require.Equal(t, "", f.refusalOf("ak"))
+		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangeApp, Key: "ak"}))
+		require.Equal(t, "app_suspended", f.refusalOf("ak"))
+		require.Equal(t, 2, f.reader.loaded())
+	}, newApp("ak"))
+}
+
+// TestForgetDuringALoad: what was read before the change must not stay.
+func TestForgetDuringALoad(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		hold := make(chan struct{})
+		f.reader.set(func(r *reader) { r.hold = hold })
+		var done sync.WaitGroup
+		done.Go(func() { f.lookUp("ak") })
+		synctest.Wait()
+		require.Equal(t, 1, f.reader.loaded(), "the load has read the app as it was")
+
+		suspended := newApp("ak")
+		suspended.Status = platform.Suspended
+		f.reader.set(func(r *reader) { r.apps["ak"], r.hold = suspended, nil })
+		f.Forget("ak")
+		close(hold)
+		done.Wait()
+		require.Equal(t, "app_suspended", f.refusalOf("ak"))
+	}, newApp("ak"))
+}
+
+// TestStoreDown: apps that called go on, those that did not are refused within
+// the time that a load may take.
+func TestStoreDown(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		require.Equal(t, "", f.refusalOf("ak"))
+		f.reader.set(func(r *reader) { r.hang = true })
+		began := time.Now()
+		require.Equal(t, "store_unavailable", f.refusalOf("fresh"))
+		require.LessOrEqual(t, time.Since(began), loadTimeout)
+		began = time.Now()
+		require.Equal(t, "", f.refusalOf("ak"))
+		require.Zero(t, time.Since(began), "a cached app waits for nothing")
+
+		f.reader.set(func(r *reader) { r.hang, r.err = false, errDown })
+		require.Equal(t, "store_unavailable", f.refusalOf("fresh"))
+		require.Equal(t, "", f.refusalOf("ak"))
+		f.reader.set(func(r *reader) { r.err = nil })
+		require.Equal(t, "", f.refusalOf("fresh"), "a failure is not remembered")
+	}, newApp("ak"), newApp("fresh"))
+}
+
+func TestStaleness(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		began := time.Now()
+		require.Equal(t, "", f.refusalOf("ak"))
+		f.reader.set(func(r *reader) { r.err = errDown })
+		for _, after := range []time.Duration{time.Minute, DefaultStaleness / 2, DefaultStaleness - 10*time.Second} {
+			pass(time.Until(began.Add(after)))
+			require.Equal(t, "", f.refusalOf("ak"), "after %s", after)
+			synctest.Wait()
+		}
+		require.Greater(t, f.reader.loaded(), 1, "it is looked at again before it goes stale")
+		pass(time.Until(began.Add(DefaultStaleness + 10*time.Second)))
+		require.Equal(t, "store_unavailable", f.refusalOf("ak"))
+		f.reader.set(func(r *reader) { r.err = nil })
+		require.Equal(t, "", f.refusalOf("ak"))
+	}, newApp("ak"))
+}
+
+// TestRefresh: a change that nobody told of comes into force.
+func TestRefresh(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fixture) {
+		f.Resize(10, time.Minute)
+		require.Equal(t, "", f.refusalOf("ak"))
+		suspended := newApp("ak")
+		suspended.Status = platform.Suspended
+		f.reader.set(func(r *reader) { r.apps["ak"] = suspended })
+		pass(20 * time.Second)
+		f.refusalOf("ak")
+		synctest.Wait()
+		require.Equal(t, "app_suspended", f.refusalOf("ak"))
+	}, newApp("ak"))
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	apps := make([]*platform.App, 500)
+	for i := range apps {
+		apps[i] = newApp("ak" + string(rune('a'+i%26)) + time.Duration(i).String())
+	}
+	f := newFixture(t, platform.Catalog{}, apps...)
+	f.open(Options{Apps: 50})
+	for _, a := range apps {
+		f.lookUp(a.Key)
+	}
+	f.apps.cache.CleanUp()
+	require.LessOrEqual(t, f.CachedApps(), 50)
+	f.Resize(10, time.Minute)
+	f.apps.cache.CleanUp()
+	require.LessOrEqual(t, f.CachedApps(), 10)
+}
+
+func TestBrokenCredentialIsNoPanic(t *testing.T) {
+	f := newFixture(t, platform.Catalog{}, newApp("ak", func(a *platform.App) {
+		a.Credentials = append(a.Credentials, platform.Credential{Number: 2, Kind: platform.PublicKey, Dialect: "op1", PublicKeyPEM: "no PEM"})
+	}))
+	requireCode(t, "store_unavailable", f.verify(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), rule(t, platform.Production)))
+}
+
+// TestOverTheRealStore: changes through the service take effect at once.
+func TestOverTheRealStore(t *testing.T) {
+	ctx := t.Context()
+	key, err := store.NewKey(rand.Reader)
+	require.NoError(t, err)
+	keys, err := store.NewKeyring(key)
+	require.NoError(t, err)
+	st, err := store.OpenSQLite(ctx, filepath.Join(t.TempDir(), "store.db"), keys, store.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, st.Close()) })
+	g, err := New(ctx, Options{
+		Store: st, Limiter: limit.NewMemory(limit.MemoryOptions{}), Nonces: limit.NewMemoryNonces(limit.NonceOptions{Rand: rand.Reader}),
+	})
+	require.NoError(t, err)
+	t.Cleanup(g.Close)
+	service := platform.NewService(platform.ServiceOptions{Store: st, OnChange: func(c platform.Change) {
+		require.NoError(t, g.Apply(context.Background(), c))
+	}})
+	list := func(v, digest string, paths ...string) {
+		t.Helper()
+		file := platform.CatalogFile{Source: v, Digest: digest}
+		for _, p := range paths {
+			a := onlineAPI("GET", p, "orders", platform.BasicPackage)
+			a.Source, a.Status, a.Name = v, "", "orders"+p[len(p)-1:]
+			file.APIs = append(file.APIs, a)
+		}
+		_, err := service.ApplyCatalog(ctx, "test", file)
+		require.NoError(t, err)
+	}
+	app, _, err := service.CreateApp(ctx, "test", platform.NewApp{Name: "Shop"})
+	require.NoError(t, err)
+
+	list("one.yaml", "1", "/v1/a")
+	found, _ := g.catalog.Load().routes.find("GET", "/v1/a")
+	require.NotNil(t, found)
+	list("one.yaml", "2", "/v1/b")
+	found, _ = g.catalog.Load().routes.find("GET", "/v1/a")
+	require.False(t, found.serves(time.Now()), "what the file no longer has is offline")
+	found, _ = g.catalog.Load().routes.find("GET", "/v1/b")
+	require.True(t, found.serves(time.Now()))
+
+	// A new API takes the route of one that is offline.
+	file := platform.CatalogFile{Source: "two.yaml", Digest: "3", APIs: []platform.API{onlineAPI("GET", "/v1/a", "anew", platform.BasicPackage)}}
+	file.APIs[0].Source = "two.yaml"
+	_, err = service.ApplyCatalog(ctx, "test", file)
+	require.NoError(t, err)
+	found, _ = g.catalog.Load().routes.find("GET", "/v1/a")
+	require.Equal(t, "anew", found.Name)
+
+	got, err := g.apps.get(ctx, app.Key)
+	require.NoError(t, err)
+	require.Equal(t, platform.Active, got.Status)
+	_, err = service.SuspendApp(ctx, "test", app.ID)
+	require.NoError(t, err)
+	got, err = g.apps.get(ctx, app.Key)
+	require.NoError(t, err)
+	require.Equal(t, platform.Suspended, got.Status)
+	require.NoError(t, service.DeleteApp(ctx, "test", app.ID))
+	got, err = g.apps.get(ctx, app.Key)
+	require.NoError(t, err)
+	require.Nil(t, got)
+}
+
+// TestBadCatalogKeepsTheGoodOne: a reload that fails changes nothing.
+func TestBadCatalogKeepsTheGoodOne(t *testing.T) {
+	f := newFixture(t, platform.Catalog{APIs: []platform.API{onlineAPI("GET", "/v1/a", "a", "basic")}}, newApp("ak"))
+	f.reader.set(func(r *reader) { r.err = errDown })
+	require.ErrorIs(t, f.ReloadCatalog(t.Context()), errDown)
+	require.ErrorIs(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangeCatalog}), errDown)
+	f.reader.set(func(r *reader) { r.err = nil })
+	requireCode(t, "", f.call(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), rule(t, platform.Production), ""))
+	require.Equal(t, []string{"ok"}, f.calls)
+
+	f.reader.set(func(r *reader) { r.err = errDown })
+	_, err := New(t.Context(), Options{Store: f.reader})
+	require.ErrorIs(t, err, errDown)
+}
