@@ -54,6 +54,20 @@ func apps(n int, packages []platform.PackageGrant, now time.Time) iter.Seq[platf
 	}
 }
 
+// forgers sign for the same apps as callers do, with a secret that is none of
+// theirs.
+func forgers(callers []caller) ([]caller, error) {
+	key, err := signing.NewSigningSecret("op1", "", secret(0)) // the apps begin at 1
+	if err != nil {
+		return nil, fmt.Errorf("making a wrong key: %w", err)
+	}
+	out := make([]caller, len(callers))
+	for i := range callers {
+		out[i] = caller{appKey: callers[i].appKey, key: key}
+	}
+	return out, nil
+}
+
 // activeCallers makes the keys of the active apps among n, spread evenly.
 func activeCallers(n, active int) ([]caller, error) {
 	active = min(n, active)

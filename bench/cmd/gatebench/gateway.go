@@ -22,9 +22,10 @@ const (
 	control  variant = "control" // plain once more: what it differs by is noise
 	gated    variant = "gate"    // open_gate before the same reverse_proxy
 	defaults variant = "default" // reverse_proxy as Caddy has it without options
+	refused  variant = "refused" // gate, called with bad signatures
 )
 
-// site is one listener of the gateway.
+// site is one listener of a gateway.
 type site struct {
 	Variant variant
 	Scheme  string // "http" or "https"
@@ -34,15 +35,15 @@ type site struct {
 // Gated tells the template whether the gate stands before this site.
 func (s site) Gated() bool { return s.Variant == gated }
 
-// Tuned tells the template whether the transport has the example's options.
-func (s site) Tuned() bool { return s.Variant != defaults }
-
 // TLS tells the template whether the site needs a certificate.
 func (s site) TLS() bool { return s.Scheme == "https" }
 
-// All listeners are in one process: they share the heap, so that the size of
-// the app cache changes the work of the garbage collector for all alike, and
-// no ratio depends on which process got the better pages.
+// A tuned gateway has what Caddyfile.example has: the options of the transport,
+// and no log entries of reverse_proxy, which encodes the headers of every
+// request into its logger. The log belongs to the process, so Caddy's defaults
+// need a process of their own. The tuned variants share one, and with it the
+// heap: the size of the app cache changes the work of the garbage collector for
+// all of them alike.
 var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 	admin {{.Admin}}
 	skip_install_trust
@@ -51,9 +52,12 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 	default_bind 127.0.0.1
 	grace_period 1s
 	storage file_system "{{.Dir}}/caddy"
+{{- if .Tuned}}
 	log {
 		level ERROR
+		exclude http.handlers.reverse_proxy
 	}
+{{- end}}
 	servers {
 		protocols h1 h2
 	}
@@ -74,22 +78,28 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 		environment production
 	}
 {{- end}}
-	reverse_proxy {{$.Upstream}}{{if .Tuned}} {
+	reverse_proxy {{$.Upstream}}{{if $.Tuned}} {
 		transport http {
 			keepalive_idle_conns_per_host 512
 			compression off
 		}
 	}{{end}}
+{{- if .Gated}}
+	handle_errors {
+		open_problem
+	}
+{{- end}}
 }
 {{end}}`))
 
-// gatewayConfig says what the gateway is made of.
+// gatewayConfig says what a gateway is made of.
 type gatewayConfig struct {
 	Binary   string // path of the caddy binary
-	Dir      string // where it may write
+	Dir      string // where it may write; its own
 	Admin    string
 	Upstream string
 	Sites    []site
+	Tuned    bool // with the options of Caddyfile.example
 
 	// Database and MasterKey are the store's files; without them there is no
 	// gate, and any Caddy binary serves.
@@ -121,9 +131,19 @@ func freeAddress(ctx context.Context) (string, error) {
 	return listener.Addr().String(), nil
 }
 
+// gateway is a Caddy process.
+type gateway struct {
+	*process
+	admin string // address of its admin endpoint
+	dir   string
+}
+
 // startGateway writes the Caddyfile and runs the binary with it. Whether it
 // answers is for the caller to find out.
-func startGateway(ctx context.Context, c gatewayConfig) (*process, error) {
+func startGateway(ctx context.Context, c gatewayConfig) (*gateway, error) {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making a folder: %w", err)
+	}
 	var text bytes.Buffer
 	if err := caddyfile.Execute(&text, c); err != nil {
 		return nil, fmt.Errorf("writing the Caddyfile: %w", err)
@@ -136,20 +156,23 @@ func startGateway(ctx context.Context, c gatewayConfig) (*process, error) {
 	// Nothing of the user's Caddy is read or written.
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+c.Dir, "XDG_CONFIG_HOME="+c.Dir)
 	cmd.Dir = c.Dir
-	return start(cmd)
+	p, err := start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return &gateway{process: p, admin: c.Admin, dir: c.Dir}, nil
 }
 
-// rootCAs is the pool that holds the root which Caddy's internal CA made.
-func rootCAs(dir string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "caddy", "pki", "authorities", "local", "root.crt"))
+// trust adds the root that the gateway's internal CA made.
+func (g *gateway) trust(pool *x509.CertPool) error {
+	text, err := os.ReadFile(filepath.Join(g.dir, "caddy", "pki", "authorities", "local", "root.crt"))
 	if err != nil {
-		return nil, fmt.Errorf("reading the root certificate: %w", err)
+		return fmt.Errorf("reading the root certificate: %w", err)
 	}
-	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("reading the root certificate: no certificate in it")
+		return fmt.Errorf("reading the root certificate: no certificate in it")
 	}
-	return pool, nil
+	return nil
 }
 
 // buildTimeout bounds the build of the gateway; a cold build of Caddy takes

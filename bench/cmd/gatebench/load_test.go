@@ -106,7 +106,9 @@ func TestAttack(t *testing.T) {
 	t.Cleanup(client.CloseIdleConnections)
 	s := site{Variant: gated, Scheme: "http", Address: strings.TrimPrefix(server.URL, "http://")}
 
-	seen, err := attack(t.Context(), client, signer(s, callers, newNonces(time.Now()), time.Now), count(200), 4, time.Minute)
+	good := load{site: s, next: signer(s, callers, newNonces(time.Now()), time.Now), want: http.StatusOK}
+
+	seen, err := attack(t.Context(), client, good, count(200), 4, time.Minute)
 	require.NoError(t, err)
 	require.EqualValues(t, 200, seen.requests)
 	require.EqualValues(t, 200, served.Load())
@@ -114,13 +116,26 @@ func TestAttack(t *testing.T) {
 	require.LessOrEqual(t, seen.p50, seen.p99)
 
 	past := func() time.Time { return time.Now().Add(-time.Hour) }
-	_, err = attack(t.Context(), client, signer(s, callers, newNonces(time.Now()), past), count(5), 4, time.Minute)
-	require.ErrorContains(t, err, "5 of 5 requests failed")
+	late := load{site: s, next: signer(s, callers, newNonces(time.Now()), past), want: http.StatusOK}
+	_, err = attack(t.Context(), client, late, count(5), 4, time.Minute)
+	require.ErrorContains(t, err, "5 of 5 requests were not answered 200")
 	require.ErrorContains(t, err, "timestamp out of range", "the first refusal is shown")
+
+	strangers, err := forgers(callers)
+	require.NoError(t, err)
+	require.Equal(t, callers[2].appKey, strangers[2].appKey)
+	bad := load{site: s, next: signer(s, strangers, newNonces(time.Now()), time.Now), want: http.StatusUnauthorized}
+	seen, err = attack(t.Context(), client, bad, count(9), 4, time.Minute)
+	require.NoError(t, err, "a flood expects its refusals")
+	require.EqualValues(t, 9, seen.requests)
+	require.EqualValues(t, 200, served.Load(), "none of them got through")
+	good.want = http.StatusUnauthorized
+	_, err = attack(t.Context(), client, good, count(2), 4, time.Minute)
+	require.ErrorContains(t, err, "2 of 2 requests were not answered 401")
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = attack(ended, client, signer(s, callers, newNonces(time.Now()), time.Now), unlimited, 4, time.Minute)
+	_, err = attack(ended, client, good, unlimited, 4, time.Minute)
 	require.ErrorIs(t, err, context.Canceled, "Ctrl-C ends a run")
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -12,7 +14,7 @@ import (
 // schemes are the URL schemes by the names that -only has for them.
 var schemes = map[string]string{"http": "http", "tls": "https"}
 
-// part is a gateway with one store, and what is compared on it.
+// part is gateways with one store, and what is compared on them.
 type part struct {
 	dir          string
 	apps, active int
@@ -21,12 +23,12 @@ type part struct {
 	big          bool
 }
 
-// measure fills the store, runs the gateway, compares and prints.
+// measure fills the store, runs the gateways, compares and prints.
 func (p part) measure(ctx context.Context, s settings, out, progress io.Writer) error {
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return fmt.Errorf("making a folder: %w", err)
 	}
-	config := gatewayConfig{Binary: s.caddy, Dir: p.dir}
+	config := gatewayConfig{Binary: s.caddy}
 	var err error
 	if slices.Contains(p.variants, gated) {
 		_, _ = fmt.Fprintf(progress, "filling the store with %d apps\n", p.apps)
@@ -36,56 +38,47 @@ func (p part) measure(ctx context.Context, s settings, out, progress io.Writer) 
 		}
 		_, _ = fmt.Fprintf(progress, "filled in %v\n", time.Since(began).Round(time.Millisecond))
 	}
-	r := &rig{fresh: newNonces(time.Now()), connections: s.connections, duration: s.duration, progress: progress}
+	r := &rig{
+		gateways: map[variant]*gateway{}, fresh: newNonces(time.Now()), roots: x509.NewCertPool(),
+		connections: s.connections, duration: s.duration, progress: progress,
+	}
+	r.client = newClient(r.connections, r.roots)
 	if r.callers, err = activeCallers(p.apps, p.active); err != nil {
 		return err
 	}
 	if r.upstream, config.Upstream, err = startUpstream(ctx); err != nil {
 		return err
 	}
-	defer r.upstream.stop()
-	if r.sites, err = newSites(ctx, []string{"http", "https"}, p.variants); err != nil {
-		return err
-	}
-	if r.admin, err = freeAddress(ctx); err != nil {
-		return err
-	}
-	config.Sites, config.Admin = r.sites, r.admin
-	if r.gateway, err = startGateway(ctx, config); err != nil {
-		return err
-	}
-	defer r.gateway.stop()
-	return p.compare(ctx, s, r, out)
-}
+	defer r.stop()
 
-// compare measures a gateway that has just been started.
-func (p part) compare(ctx context.Context, s settings, r *rig, out io.Writer) error {
-	first := plain
-	if slices.Contains(p.variants, gated) {
-		first = gated
-	}
-	r.client = newClient(r.connections, nil)
-	if err := r.await(ctx, r.site("http", first)); err != nil {
-		return err
-	}
-	startUp := time.Since(r.gateway.began)
-	roots, err := rootCAs(p.dir)
+	config.Dir, config.Tuned = filepath.Join(p.dir, "tuned"), true
+	tuned := slices.DeleteFunc(slices.Clone(p.variants), func(v variant) bool { return v == defaults })
+	startUp, err := r.start(ctx, config, tuned)
 	if err != nil {
 		return err
 	}
-	r.client = newClient(r.connections, roots)
 	_, _ = fmt.Fprintf(out, "\n%d apps, %d of them active: first answer %.0f ms after the start\n", p.apps, len(r.callers), milliseconds(startUp))
+	untuned := gatewayConfig{Binary: config.Binary, Dir: filepath.Join(p.dir, "default"), Upstream: config.Upstream}
+	if _, err := r.start(ctx, untuned, []variant{defaults}); err != nil {
+		return err
+	}
+	return p.compare(ctx, s, r, out)
+}
 
+// compare measures gateways that have just been started.
+func (p part) compare(ctx context.Context, s settings, r *rig, out io.Writer) error {
 	for _, name := range p.schemes {
 		if err := p.report(ctx, s, r, name, out); err != nil {
 			return err
 		}
 	}
-	resident, peak, err := memory(r.gateway.pid())
-	if err != nil {
-		return err
+	for _, v := range []variant{plain, defaults} {
+		resident, peak, err := memory(r.gateways[v].pid())
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(out, "memory of the gateway that serves %s, with %d apps: %d MiB resident, %d MiB at most\n", v, p.apps, resident>>20, peak>>20)
 	}
-	_, _ = fmt.Fprintf(out, "gateway memory with %d apps: %d MiB resident, %d MiB at most\n", p.apps, resident>>20, peak>>20)
 	if s.profiles == "" {
 		return nil
 	}
@@ -111,6 +104,16 @@ func (p part) report(ctx context.Context, s settings, r *rig, name string, out i
 	for _, l := range lines(measured, suffix) {
 		l.print(out)
 	}
+	if !slices.Contains(p.variants, gated) {
+		return nil
+	}
+	flooded, err := r.flood(ctx, schemes[name], s.runs)
+	if err != nil {
+		return err
+	}
+	for _, l := range floodLines(flooded, suffix) {
+		l.print(out)
+	}
 	return nil
 }
 
@@ -123,8 +126,7 @@ func (p part) profile(ctx context.Context, r *rig, dir string) error {
 				continue
 			}
 			_, _ = fmt.Fprintf(r.progress, "profiling %s of %s\n", name, v)
-			t := signer(r.site(schemes[name], v), r.callers, r.fresh, time.Now)
-			if err := r.profile(ctx, t, dir, fmt.Sprintf("%s-%s-%d", v, name, p.apps)); err != nil {
+			if err := r.profile(ctx, r.good(r.site(schemes[name], v)), dir, fmt.Sprintf("%s-%s-%d", v, name, p.apps)); err != nil {
 				return err
 			}
 		}

@@ -9,16 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
 // profileLength is how long the gateway is profiled, in seconds.
 const profileLength = 5
 
-// profile writes two profiles of the gateway under load into dir: its CPU
+// profile writes two profiles of a gateway under load into dir: its CPU
 // time, then its allocations. They are taken after the runs that count.
-func (r *rig) profile(ctx context.Context, t vegeta.Targeter, dir, name string) error {
+func (r *rig) profile(ctx context.Context, l load, dir, name string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("profiling: %w", err)
 	}
@@ -26,10 +24,10 @@ func (r *rig) profile(ctx context.Context, t vegeta.Targeter, dir, name string) 
 		ctx, cancel := context.WithCancel(ctx)
 		loaded := make(chan error, 1)
 		go func() {
-			_, err := r.attack(ctx, t, unlimited, (profileLength+2)*time.Second)
+			_, err := r.attack(ctx, l, unlimited, (profileLength+2)*time.Second)
 			loaded <- err
 		}()
-		err := r.fetch(ctx, path, filepath.Join(dir, name+"."+kind+".pprof"))
+		err := fetch(ctx, r.gateways[l.site.Variant].admin, path, filepath.Join(dir, name+"."+kind+".pprof"))
 		if err != nil {
 			cancel()
 		}
@@ -43,11 +41,11 @@ func (r *rig) profile(ctx context.Context, t vegeta.Targeter, dir, name string) 
 }
 
 // fetch copies a profile from the admin endpoint into a file.
-func (r *rig) fetch(ctx context.Context, profile, file string) (err error) {
+func fetch(ctx context.Context, admin, profile, file string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, (profileLength+30)*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
-		fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", r.admin, profile, profileLength), nil)
+		fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", admin, profile, profileLength), nil)
 	if err != nil {
 		return err
 	}

@@ -39,8 +39,10 @@ type line struct {
 	digits int
 }
 
+// print writes the median as "name: value" and nothing more, so that a script
+// finds it, and the lowest and the highest run below.
 func (l line) print(out io.Writer) {
-	_, _ = fmt.Fprintf(out, "%s: %.*f (%.*f to %.*f)\n", l.name,
+	_, _ = fmt.Fprintf(out, "%s: %.*f\n    runs: %.*f to %.*f\n", l.name,
 		l.digits, l.value.median, l.digits, l.value.low, l.digits, l.value.high)
 }
 
@@ -69,4 +71,13 @@ func lines(s series, suffix string) []line {
 		out = append(out, line{"noise: plain/plain cpu ratio" + suffix, quotient(control, plain, cpuFigure), 3})
 	}
 	return append(out, line{"load generator/gateway cpu ratio" + suffix, spreadOf(ratios(s.column(plain, generatorFigure), s.column(plain, cpuFigure))), 2})
+}
+
+// floodLines compares refused calls with good ones.
+func floodLines(s series, suffix string) []line {
+	return []line{
+		{"refused/good cpu ratio" + suffix, spreadOf(ratios(s.column(refused, cpuFigure), s.column(gated, cpuFigure))), 3},
+		{"refused call cpu µs" + suffix, spreadOf(s.column(refused, cpuFigure)), 1},
+		{"refused call allocations" + suffix, spreadOf(s.column(refused, allocsFigure)), 1},
+	}
 }

@@ -21,19 +21,43 @@ func TestLines(t *testing.T) {
 	for _, l := range lines(s, "") {
 		l.print(&out)
 	}
-	require.Equal(t, `gate/plain cpu ratio: 1.050 (1.040 to 1.050)
-gate/plain p99 ratio: 1.000 (1.000 to 1.000)
-gate extra cpu µs: 5.0 (4.0 to 10.0)
-gate extra allocations: 8.0 (7.0 to 8.0)
-gate/default cpu ratio: 0.840 (0.832 to 0.840)
-plain/default cpu ratio: 0.800 (0.800 to 0.800)
-load generator/gateway cpu ratio: 0.50 (0.25 to 0.50)
+	require.Equal(t, `gate/plain cpu ratio: 1.050
+    runs: 1.040 to 1.050
+gate/plain p99 ratio: 1.000
+    runs: 1.000 to 1.000
+gate extra cpu µs: 5.0
+    runs: 4.0 to 10.0
+gate extra allocations: 8.0
+    runs: 7.0 to 8.0
+gate/default cpu ratio: 0.840
+    runs: 0.832 to 0.840
+plain/default cpu ratio: 0.800
+    runs: 0.800 to 0.800
+load generator/gateway cpu ratio: 0.50
+    runs: 0.25 to 0.50
 `, out.String())
 
 	out.Reset()
 	require.NoError(t, table(&out, "http", s, []variant{defaults, gated, plain}))
 	require.Regexp(t, `gate\s+5000\s+105\.0\s+217\.0`, out.String())
 	require.NotContains(t, lines(series{plain: s[plain]}, ""), "gate/plain cpu ratio", "what was not measured is not printed")
+}
+
+func TestFloodLines(t *testing.T) {
+	run := func(cpu time.Duration, allocs float64) sample {
+		return sample{gateway: cpu * time.Microsecond, allocs: allocs}
+	}
+	var out bytes.Buffer
+	for _, l := range floodLines(series{gated: {run(100, 190), run(200, 190)}, refused: {run(50, 90), run(90, 92)}}, " over tls") {
+		l.print(&out)
+	}
+	require.Equal(t, `refused/good cpu ratio over tls: 0.475
+    runs: 0.450 to 0.500
+refused call cpu µs over tls: 70.0
+    runs: 50.0 to 90.0
+refused call allocations over tls: 91.0
+    runs: 90.0 to 92.0
+`, out.String())
 }
 
 func TestTurns(t *testing.T) {

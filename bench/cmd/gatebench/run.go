@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"slices"
 	"time"
-
-	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
 const (
@@ -19,8 +14,6 @@ const (
 	share = 0.6
 	// settle is how long the load goes on before a run counts.
 	settle = 500 * time.Millisecond
-	// startTimeout bounds the wait for the first answer.
-	startTimeout = time.Minute
 	// warmUp is the least number of requests that every site gets before the
 	// first run: connections open, pools and caches fill.
 	warmUp = 2000
@@ -49,99 +42,75 @@ func (s series) column(v variant, figure func(sample) float64) []float64 {
 	return out
 }
 
-// rig is a running gateway with all that is needed to measure it.
-type rig struct {
-	gateway  *process
-	upstream *process
-	admin    string
-	sites    []site
-
-	callers     []caller
-	fresh       *nonces
-	client      *http.Client
-	connections int
-	duration    time.Duration
-	progress    io.Writer
-}
-
-func (r *rig) site(scheme string, v variant) site {
-	i := slices.IndexFunc(r.sites, func(s site) bool { return s.Scheme == scheme && s.Variant == v })
-	return r.sites[i]
-}
-
-// await polls until the site answers 200.
-func (r *rig) await(ctx context.Context, s site) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	t := signer(s, r.callers, r.fresh, time.Now)
-	pause := time.NewTicker(2 * time.Millisecond)
-	defer pause.Stop()
-	for {
-		refusal := r.once(ctx, t)
-		if refusal == nil {
-			return nil
-		}
-		select {
-		case <-r.gateway.done:
-			return fmt.Errorf("the gateway has ended: %s", r.gateway.errors)
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s of %s: %w", s.Scheme, s.Variant, errors.Join(ctx.Err(), refusal))
-		case <-pause.C:
-		}
-	}
-}
-
-// once sends one request; anything but 200 is an error.
-func (r *rig) once(ctx context.Context, t vegeta.Targeter) error {
-	var target vegeta.Target
-	if err := t(&target); err != nil {
-		return err
-	}
-	req, err := target.Request()
-	if err != nil {
-		return err
-	}
-	resp, err := r.client.Do(req.WithContext(ctx))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", resp.Status, body)
-	}
-	return err
-}
-
 // compare measures the variants over one scheme. They take turns, in the
 // opposite order every other round, so that a drift of the machine falls on
-// all of them alike. A rate of 0 is found out. Neighbours in variants are neighbours in time.
+// all of them alike. A rate of 0 is found out. Neighbours in variants are
+// neighbours in time.
 func (r *rig) compare(ctx context.Context, scheme string, variants []variant, runs, rate int) (series, error) {
-	targeters := map[variant]vegeta.Targeter{}
+	loads := map[variant]load{}
 	for _, v := range variants {
-		s := r.site(scheme, v)
-		if err := r.await(ctx, s); err != nil {
+		loads[v] = r.good(r.site(scheme, v))
+		if err := r.await(ctx, loads[v]); err != nil {
 			return nil, err
 		}
-		targeters[v] = signer(s, r.callers, r.fresh, time.Now)
-		if _, err := r.attack(ctx, targeters[v], count(max(warmUp, len(r.callers))), 2*time.Minute); err != nil {
+		if _, err := r.attack(ctx, loads[v], count(max(warmUp, len(r.callers))), 2*time.Minute); err != nil {
 			return nil, fmt.Errorf("warming up %s of %s: %w", scheme, v, err)
 		}
 	}
 	if rate == 0 {
-		most, err := r.attack(ctx, targeters[plain], unlimited, 2*time.Second)
+		most, err := r.attack(ctx, loads[plain], unlimited, 2*time.Second)
 		if err != nil {
 			return nil, fmt.Errorf("finding the rate: %w", err)
 		}
 		rate = max(int(most.rate*share), 1)
 	}
 	_, _ = fmt.Fprintf(r.progress, "%s: %d runs of %v each for %v, latency at %d requests/s\n", scheme, runs, r.duration, variants, rate)
+	return alternate(variants, runs, func(v variant) (sample, error) {
+		got, err := r.costs(ctx, loads[v])
+		if err != nil {
+			return sample{}, fmt.Errorf("measuring %s of %s: %w", scheme, v, err)
+		}
+		seen, err := r.attack(ctx, loads[v], perSecond(rate), r.duration)
+		if err != nil {
+			return sample{}, fmt.Errorf("measuring latency of %s of %s: %w", scheme, v, err)
+		}
+		got.p50, got.p99 = seen.p50, seen.p99
+		return got, nil
+	})
+}
+
+// flood measures what calls with a bad signature cost the gate beside good
+// ones. They take turns too. Afterwards every app must still be let in: else a
+// stranger who knows its key could lock it out.
+func (r *rig) flood(ctx context.Context, scheme string, runs int) (series, error) {
+	gate := r.site(scheme, gated)
+	bad, err := r.bad(gate)
+	if err != nil {
+		return nil, err
+	}
+	loads := map[variant]load{gated: r.good(gate), refused: bad}
+	_, _ = fmt.Fprintf(r.progress, "%s: %d runs of %v each for good and for refused calls\n", scheme, runs, r.duration)
+	all, err := alternate([]variant{refused, gated}, runs, func(v variant) (sample, error) { return r.costs(ctx, loads[v]) })
+	if err != nil {
+		return nil, fmt.Errorf("measuring refused calls over %s: %w", scheme, err)
+	}
+	if _, err := r.attack(ctx, bad, count(len(r.callers)), 2*time.Minute); err != nil {
+		return nil, fmt.Errorf("a bad call of every app over %s: %w", scheme, err)
+	}
+	if _, err := r.attack(ctx, loads[gated], count(len(r.callers)), 2*time.Minute); err != nil {
+		return nil, fmt.Errorf("a good call of every app after its bad ones over %s: %w", scheme, err)
+	}
+	return all, nil
+}
+
+// alternate runs the variants in turns.
+func alternate(variants []variant, runs int, run func(variant) (sample, error)) (series, error) {
 	all := series{}
 	for round := range runs {
 		for _, v := range turns(variants, round) {
-			got, err := r.measure(ctx, targeters[v], perSecond(rate))
+			got, err := run(v)
 			if err != nil {
-				return nil, fmt.Errorf("measuring %s of %s: %w", scheme, v, err)
+				return nil, err
 			}
 			all[v] = append(all[v], got)
 		}
@@ -161,47 +130,38 @@ func turns(variants []variant, round int) []variant {
 	return order
 }
 
-// measure is one run: costs in a closed loop, then latency at a fixed rate.
-// Below saturation the CPU time of a request is mostly a matter of how the Go
-// scheduler spends its idle time; in a queue that never empties, latency is
-// only a matter of throughput. See docs/performance.md.
-func (r *rig) measure(ctx context.Context, t vegeta.Targeter, pace vegeta.Pacer) (sample, error) {
-	if _, err := r.attack(ctx, t, unlimited, settle); err != nil {
+// costs measures CPU time and allocations in a closed loop. Latency is taken
+// apart from it, at a fixed rate: below saturation the CPU time of a request is
+// mostly a matter of how the Go scheduler spends its idle time; in a queue that
+// never empties, latency is only a matter of throughput. See
+// docs/performance.md.
+func (r *rig) costs(ctx context.Context, l load) (sample, error) {
+	if _, err := r.attack(ctx, l, unlimited, settle); err != nil {
 		return sample{}, err
 	}
-	got, err := r.costs(ctx, t)
-	if err != nil {
-		return sample{}, err
-	}
-	seen, err := r.attack(ctx, t, pace, r.duration)
-	got.p50, got.p99 = seen.p50, seen.p99
-	return got, err
-}
-
-// costs measures CPU time and allocations.
-func (r *rig) costs(ctx context.Context, t vegeta.Targeter) (sample, error) {
+	g := r.gateways[l.site.Variant]
 	// Reading the metrics allocates too: reading twice tells how much.
-	idle, err := mallocs(ctx, r.admin)
+	idle, err := mallocs(ctx, g.admin)
 	if err != nil {
 		return sample{}, err
 	}
-	start, err := mallocs(ctx, r.admin)
+	start, err := mallocs(ctx, g.admin)
 	if err != nil {
 		return sample{}, err
 	}
-	before, err := r.cpu()
+	before, err := r.cpu(g)
 	if err != nil {
 		return sample{}, err
 	}
-	seen, err := r.attack(ctx, t, unlimited, r.duration)
+	seen, err := r.attack(ctx, l, unlimited, r.duration)
 	if err != nil {
 		return sample{}, err
 	}
-	after, err := r.cpu()
+	after, err := r.cpu(g)
 	if err != nil {
 		return sample{}, err
 	}
-	end, err := mallocs(ctx, r.admin)
+	end, err := mallocs(ctx, g.admin)
 	if err != nil {
 		return sample{}, err
 	}
@@ -212,16 +172,12 @@ func (r *rig) costs(ctx context.Context, t vegeta.Targeter) (sample, error) {
 	}, nil
 }
 
-// cpu is the CPU time so far of the gateway, of this program and of the upstream.
-func (r *rig) cpu() (times [3]time.Duration, err error) {
-	for i, pid := range []int{r.gateway.pid(), os.Getpid(), r.upstream.pid()} {
+// cpu is the CPU time so far of a gateway, of this program and of the upstream.
+func (r *rig) cpu(g *gateway) (times [3]time.Duration, err error) {
+	for i, pid := range []int{g.pid(), os.Getpid(), r.upstream.pid()} {
 		if times[i], err = cpuTime(pid); err != nil {
 			return times, err
 		}
 	}
 	return times, nil
-}
-
-func (r *rig) attack(ctx context.Context, t vegeta.Targeter, pace vegeta.Pacer, d time.Duration) (outcome, error) {
-	return attack(ctx, r.client, t, pace, r.connections, d)
 }
