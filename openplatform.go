@@ -4,6 +4,8 @@
 package openplatform
 
 import (
-	_ "github.com/caddy-openplatform/openplatform/caddymodule" // the app, its admin API and its commands
-	_ "github.com/caddy-openplatform/openplatform/handlers"    // the HTTP handlers
+	_ "github.com/caddy-openplatform/openplatform/caddymodule"          // the app, its global option and the log encoder
+	_ "github.com/caddy-openplatform/openplatform/caddymodule/adminapi" // what manages the app, on Caddy's admin endpoint
+	_ "github.com/caddy-openplatform/openplatform/caddymodule/command"  // the command caddy open-platform
+	_ "github.com/caddy-openplatform/openplatform/handlers"             // the HTTP handlers
 )

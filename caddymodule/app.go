@@ -1,6 +1,7 @@
 // Package caddymodule is the Caddy app open_platform: its global option, its
-// life from provisioning to clean-up, the admin API, the command line, metrics
-// and the log encoder that keeps signatures and tokens out of logs.
+// life from provisioning to clean-up, metrics and the log encoder that keeps
+// signatures and tokens out of logs. The admin API and the command line are
+// packages of their own below it.
 package caddymodule
 
 import (

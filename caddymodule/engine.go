@@ -124,9 +124,9 @@ func (e *engine) open(ctx context.Context) (err error) {
 	e.store, e.keyring, e.memory, e.nonces = st, keyring, memory, nonces
 	e.service = platform.NewService(platform.ServiceOptions{Store: st, OnChange: e.changed})
 	e.gate.Store(g)
-	background, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // outlives the call that opened the store
+	background, cancel := context.WithCancel(context.Background())
 	e.cancel, e.done = cancel, make(chan struct{})
-	go e.tend(background)
+	go e.tend(background) //nolint:contextcheck // outlives the call that opened the store
 	return nil
 }
 

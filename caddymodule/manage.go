@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/store"
@@ -73,6 +74,9 @@ func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int
 }
 
 // Status tells how this node is doing.
-func (a *App) Status(ctx context.Context) StatusReport {
+func (a *App) Status(ctx context.Context) adminapi.StatusReport {
 	return a.engine.status(ctx)
 }
+
+// Interface guard
+var _ adminapi.Management = (*App)(nil)

@@ -3,13 +3,14 @@ package caddymodule
 import (
 	"context"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 )
 
 // status tells how the engine is doing. What cannot be counted because the
 // store does not answer is left at zero, with the reason.
-func (e *engine) status(ctx context.Context) StatusReport {
-	report := StatusReport{Storage: "sqlite " + e.path}
+func (e *engine) status(ctx context.Context) adminapi.StatusReport {
+	report := adminapi.StatusReport{Storage: "sqlite " + e.path}
 	g := e.gate.Load()
 	if g == nil {
 		report.StorageError = "not open yet"

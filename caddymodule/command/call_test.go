@@ -1,12 +1,13 @@
-package caddymodule
+package command
 
 import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
 )
 
 // plainToken is the same raw and percent-encoded, codedToken is not.
@@ -38,7 +39,7 @@ func TestMasking(t *testing.T) {
 // Whatever place a scheme has for the token, "curl" sends it and does not show it.
 func TestCurlMasksTheToken(t *testing.T) {
 	inFolder(t)
-	v := newVerifier(t, func() time.Time { return testNow })
+	v := newVerifier(t, adminapitest.Now)
 	server := httptest.NewServer(v)
 	t.Cleanup(server.Close)
 	for _, token := range []string{plainToken, codedToken} {

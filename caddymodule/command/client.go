@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"bytes"
@@ -20,11 +20,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 )
 
 // callTimeout bounds one call to the admin endpoint, which itself works for
-// at most adminTimeout.
-const callTimeout = adminTimeout + 5*time.Second
+// at most adminapi.Timeout.
+const callTimeout = adminapi.Timeout + 5*time.Second
 
 // serverError is an error that the admin API answered.
 type serverError struct {
@@ -79,12 +81,12 @@ func (c *cli) open(ctx context.Context, method, path string, body any) (io.ReadC
 	if err != nil {
 		return nil, usagef("admin address %q: %v; want host:port or unix//path", address, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, origin+adminPrefix+path, payload)
+	req, err := http.NewRequestWithContext(ctx, method, origin+adminapi.PathPrefix+path, payload)
 	if err != nil {
 		return nil, usagef("admin address %q: %v", address, err)
 	}
 	req.Header.Set("Origin", origin)
-	req.Header.Set(actorHeader, cliActor())
+	req.Header.Set(adminapi.ActorHeader, cliActor())
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -97,7 +99,7 @@ func (c *cli) open(ctx context.Context, method, path string, body any) (io.ReadC
 	}
 	defer resp.Body.Close()
 	said := &serverError{}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAdminBody))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, adminapi.MaxBody))
 	if err == nil {
 		err = json.Unmarshal(text, said)
 	}

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"bytes"
@@ -14,12 +14,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile" // the adapter "caddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
 )
 
 // result is what a command printed and its exit code.
@@ -64,7 +66,7 @@ func run(t *testing.T, address string, args ...string) result {
 func runWith(t *testing.T, address, stdin string, terminal bool, args ...string) result {
 	t.Helper()
 	c := newCLI()
-	c.program, c.now, c.rand = "./caddy", func() time.Time { return testNow }, testRand()
+	c.program, c.now, c.rand = "./caddy", adminapitest.Now, testRand()
 	c.terminal = func() bool { return terminal }
 	root := &cobra.Command{Use: "caddy", SilenceUsage: true}
 	op := &cobra.Command{Use: "open-platform"}
@@ -98,16 +100,16 @@ func testNonce(n int) string {
 }
 
 // admin starts an admin endpoint and gives its address.
-func admin(t *testing.T) (*testServer, string) {
+func admin(t *testing.T) (*adminapitest.Server, string) {
 	t.Helper()
-	s := newTestServer(t)
+	s := adminapitest.NewServer(t)
 	return s, strings.TrimPrefix(s.URL, "http://")
 }
 
 func TestCommandsOnAnApp(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s, addr := admin(t)
-	writeFile(t, "mall.openapi.yaml", testCatalog)
+	writeFile(t, "mall.openapi.yaml", adminapitest.Catalog)
 	run(t, addr, "apply", "-f", "mall.openapi.yaml").ok(t)
 	run(t, addr, "plan", "put", "gold", "--title", "Gold", "--app", "100/1m burst 200, 10000/day", "--api", "product.list=20/s").ok(t)
 	run(t, addr, "ip-group", "put", "office", "203.0.113.0/24", "2001:db8::7").ok(t)
@@ -192,7 +194,7 @@ aop1688  hmac-sha1
 	run(t, addr, "app", "show", app.AppKey).failed(t, "not found")
 	for _, secret := range secrets {
 		require.NotContains(t, audit, secret)
-		require.NotContains(t, s.logged(), secret, "secrets in URLs or errors are logged")
+		require.NotContains(t, s.Logged(), secret, "secrets in URLs or errors are logged")
 		require.NotContains(t, shown, secret)
 	}
 }
@@ -207,7 +209,7 @@ func TestCreateSaysThatTheSecretIsShownOnce(t *testing.T) {
 func TestCatalogCommands(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, addr := admin(t)
-	writeFile(t, "conf/mall.openapi.yaml", testCatalog)
+	writeFile(t, "conf/mall.openapi.yaml", adminapitest.Catalog)
 	file := "conf/mall.openapi.yaml"
 
 	diff := run(t, addr, "apply", "-f", file, "--dry-run").ok(t)
@@ -224,7 +226,7 @@ product.list@1.0     GET     /v1/products           basic    online  商品列�
 trade.order.get@1.0  GET     /v1/orders/{order_id}  trade    online  订单详情
 `, "\n"), run(t, addr, "api", "list").ok(t))
 
-	changed := strings.Replace(testCatalog, "summary: 订单详情", "summary: 订单", 1)
+	changed := strings.Replace(adminapitest.Catalog, "summary: 订单详情", "summary: 订单", 1)
 	head, tail, _ := strings.Cut(changed, "  /v1/products")
 	_, tail, _ = strings.Cut(tail, "  /v1/orders")
 	changed = head + "  /v1/orders" + tail
@@ -239,7 +241,7 @@ trade.order.get@1.0  GET     /v1/orders/{order_id}  trade    online  订单详�
 	require.Contains(t, run(t, addr, "api", "offline", "trade.order.get@1.0").ok(t), "offline")
 	require.Contains(t, run(t, addr, "api", "online", "trade.order.get@1.0").ok(t), "online")
 
-	writeFile(t, "bad.yaml", strings.Replace(testCatalog, "x-open-package: trade", "x-open-pkg: trade", 1))
+	writeFile(t, "bad.yaml", strings.Replace(adminapitest.Catalog, "x-open-package: trade", "x-open-pkg: trade", 1))
 	r := run(t, addr, "apply", "-f", "bad.yaml")
 	require.Equal(t, 2, r.code)
 	require.Regexp(t, `^bad\.yaml:\d+:\d+: /paths/~1v1~1orders~1\{order_id\}/get`, r.stderr)
@@ -295,7 +297,7 @@ func TestParseLimits(t *testing.T) {
 
 func TestStatusAndRotation(t *testing.T) {
 	s, addr := admin(t)
-	s.platform.status = StatusReport{Storage: "sqlite open.db", Apps: 3, APIs: 25, CachedApps: 1, NonceEntries: 10, NonceBytes: 400}
+	s.Platform.Report = adminapi.StatusReport{Storage: "sqlite open.db", Apps: 3, APIs: 25, CachedApps: 1, NonceEntries: 10, NonceBytes: 400}
 	require.Equal(t, strings.TrimLeft(`
 storage:           sqlite open.db
 storage state:     ok
@@ -305,15 +307,15 @@ apps in memory:    1
 nonces in memory:  10 (400 bytes)
 limit counters:    0
 `, "\n"), run(t, addr, "status").ok(t))
-	s.platform.status.StorageError = "disk full"
+	s.Platform.Report.StorageError = "disk full"
 	require.Equal(t, 1, run(t, addr, "status").code)
 
-	s.platform.rotation = func(_ context.Context, progress func(done, total int)) error {
+	s.Platform.Rotate = func(_ context.Context, progress func(done, total int)) error {
 		progress(3, 3)
 		return nil
 	}
 	require.Equal(t, "rotated: 3 secrets are encrypted with the new key\n", run(t, addr, "master-key", "rotate").ok(t))
-	s.platform.rotation = func(_ context.Context, progress func(done, total int)) error {
+	s.Platform.Rotate = func(_ context.Context, progress func(done, total int)) error {
 		progress(1, 3)
 		return errors.New("disk full")
 	}
@@ -363,7 +365,7 @@ func TestFindsTheAdminEndpoint(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	s, addr := admin(t)
-	s.platform.status.Storage = "sqlite open.db"
+	s.Platform.Report.Storage = "sqlite open.db"
 	writeFile(t, "server.json", `{"admin":{"listen":"`+addr+`"}}`)
 	run(t, "", "status", "--config", "server.json").ok(t)
 	writeFile(t, "Caddyfile.example", "{\n\tadmin "+addr+"\n}\n")
@@ -402,7 +404,7 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 }
 
 func TestEveryCommandIsInTheReference(t *testing.T) {
-	page, err := os.ReadFile("../docs/reference/cli.md")
+	page, err := os.ReadFile("../../docs/reference/cli.md")
 	require.NoError(t, err)
 	root := &cobra.Command{Use: "open-platform"}
 	newCLI().attach(root)

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"crypto/hmac"
@@ -20,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
 	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
@@ -196,7 +197,7 @@ func TestSignUsage(t *testing.T) {
 
 func TestCurlOverTLS(t *testing.T) {
 	inFolder(t)
-	v := newVerifier(t, func() time.Time { return testNow })
+	v := newVerifier(t, adminapitest.Now)
 	server := httptest.NewTLSServer(v)
 	t.Cleanup(server.Close)
 	writeFile(t, "data/caddy/pki/authorities/local/root.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
@@ -246,7 +247,7 @@ func TestCurlOverTLS(t *testing.T) {
 
 func TestCurlEveryDialect(t *testing.T) {
 	inFolder(t)
-	v := newVerifier(t, func() time.Time { return testNow })
+	v := newVerifier(t, adminapitest.Now)
 	server := httptest.NewServer(v)
 	t.Cleanup(server.Close)
 	host := strings.Replace(server.URL, "127.0.0.1", "sandbox.localhost", 1)

@@ -1,4 +1,4 @@
-package caddymodule
+package adminapi
 
 import (
 	"net/http"
@@ -6,19 +6,6 @@ import (
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
-
-// appPage is one page of a list of apps.
-type appPage struct {
-	Apps []platform.App `json:"apps"`
-	// Next is the "after" of the next page; absent on the last one.
-	Next string `json:"next,omitempty"`
-}
-
-// createdApp is a new app with its first secret, which is shown this once.
-type createdApp struct {
-	platform.App
-	platform.IssuedSecret
-}
 
 func (a *AdminAPI) listApps(r *http.Request) (any, error) {
 	q, err := query(r, "status", "kind", "text", "limit", "after")
@@ -46,7 +33,7 @@ func (a *AdminAPI) listApps(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := appPage{Apps: nonNil(apps)}
+	page := AppPage{Apps: nonNil(apps)}
 	if len(apps) == limit {
 		page.Next = apps[len(apps)-1].ID
 	}
@@ -62,7 +49,7 @@ func (a *AdminAPI) createApp(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return created{createdApp{App: *app, IssuedSecret: *secret}}, nil
+	return created{CreatedApp{App: *app, IssuedSecret: *secret}}, nil
 }
 
 func (a *AdminAPI) getApp(r *http.Request) (any, error) {

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
@@ -157,7 +158,7 @@ func (f *signFlags) call(rawURL string) (*signedCall, error) {
 	}
 	call.Body = []byte(f.data)
 	if name, ok := strings.CutPrefix(f.data, "@"); ok {
-		if call.Body, err = readInput("-d", name, maxAdminBody); err != nil {
+		if call.Body, err = readInput("-d", name, adminapi.MaxBody); err != nil {
 			return nil, err
 		}
 	}

@@ -1,140 +1,37 @@
-package caddymodule
+package adminapi_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
 
-	"github.com/caddy-openplatform/openplatform/internal/catalog"
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
-	"github.com/caddy-openplatform/openplatform/internal/store"
 )
 
-var testNow = time.Date(2027, 1, 31, 8, 0, 0, 0, time.UTC)
+// testServer is an admin endpoint that the tests ask.
+type testServer struct{ *adminapitest.Server }
 
-const testCatalog = `openapi: 3.1.0
-info: {title: Mall, version: "1.0"}
-x-open-upstream: 127.0.0.1:8181
-x-open-packages:
-  - {name: trade, title: 交易}
-paths:
-  /v1/products:
-    get:
-      x-open-name: product.list
-      summary: 商品列表
-      responses: {"200": {description: ok, content: {application/json: {example: {items: []}}}}}
-  /v1/orders/{order_id}:
-    get:
-      x-open-name: trade.order.get
-      x-open-package: trade
-      summary: 订单详情
-      parameters: [{name: order_id, in: path, required: true, schema: {type: string}}]
-      responses: {"200": {description: ok, content: {application/json: {example: {id: "1001"}}}}}
-`
-
-// testPlatform is the management over a real service and store.
-type testPlatform struct {
-	service  *platform.Service
-	rotation func(ctx context.Context, progress func(done, total int)) error
-	status   StatusReport
-}
-
-func (p *testPlatform) Service() *platform.Service { return p.service }
-
-func (p *testPlatform) PreviewCatalog(ctx context.Context, source string, data []byte) (*platform.CatalogDiff, error) {
-	f, err := catalog.Parse(source, data)
-	if err != nil {
-		return nil, err
-	}
-	return p.service.PreviewCatalog(ctx, *f)
-}
-
-func (p *testPlatform) ApplyCatalog(ctx context.Context, actor, source string, data []byte) (*platform.CatalogDiff, error) {
-	f, err := catalog.Parse(source, data)
-	if err != nil {
-		return nil, err
-	}
-	return p.service.ApplyCatalog(ctx, actor, *f)
-}
-
-func (p *testPlatform) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
-	return p.rotation(ctx, progress)
-}
-
-func (p *testPlatform) Status(context.Context) StatusReport { return p.status }
-
-func newTestPlatform(t *testing.T) *testPlatform {
+func newTestServer(t *testing.T) testServer {
 	t.Helper()
-	keys, err := store.NewKeyring(bytes.Repeat([]byte{7}, 32))
-	require.NoError(t, err)
-	random := rand.NewChaCha8([32]byte{1})
-	now := func() time.Time { return testNow }
-	s, err := store.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "open.db"), keys, store.Options{Now: now})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return &testPlatform{service: platform.NewService(platform.ServiceOptions{Store: s, Now: now, Rand: random})}
-}
-
-// testServer is an admin endpoint that renders errors as Caddy does, and
-// remembers what Caddy would log: the request line and the errors.
-type testServer struct {
-	*httptest.Server
-	platform *testPlatform
-	mu       sync.Mutex
-	log      []string
-}
-
-func (s *testServer) logged() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Join(s.log, "\n")
-}
-
-func newTestServer(t *testing.T) *testServer {
-	t.Helper()
-	s := &testServer{platform: newTestPlatform(t)}
-	api := &AdminAPI{app: s.platform}
-	serve := api.Routes()[0].Handler
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := serve.ServeHTTP(w, r)
-		s.mu.Lock()
-		s.log = append(s.log, fmt.Sprint(r.Method, " ", r.RequestURI, " ", err))
-		s.mu.Unlock()
-		if err == nil {
-			return
-		}
-		var apiErr caddy.APIError
-		if !errors.As(err, &apiErr) {
-			apiErr = caddy.APIError{HTTPStatus: http.StatusInternalServerError, Err: err}
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(apiErr.HTTPStatus)
-		_ = json.NewEncoder(w).Encode(map[string]string{"error": apiErr.Err.Error()})
-	}))
-	t.Cleanup(s.Close)
-	return s
+	return testServer{adminapitest.NewServer(t)}
 }
 
 // ask calls the admin API and decodes the JSON answer.
-func (s *testServer) ask(t *testing.T, method, path, body string) (int, map[string]any, http.Header) {
+func (s testServer) ask(t *testing.T, method, path, body string) (int, map[string]any, http.Header) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+adminPrefix+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+adminapi.PathPrefix+path, strings.NewReader(body))
 	require.NoError(t, err)
-	req.Header.Set(actorHeader, "cli:tester")
+	req.Header.Set(adminapi.ActorHeader, "cli:tester")
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -148,7 +45,7 @@ func (s *testServer) ask(t *testing.T, method, path, body string) (int, map[stri
 }
 
 // do is ask for a call that must succeed.
-func (s *testServer) do(t *testing.T, method, path, body string) map[string]any {
+func (s testServer) do(t *testing.T, method, path, body string) map[string]any {
 	t.Helper()
 	status, out, _ := s.ask(t, method, path, body)
 	require.Less(t, status, 300, "%s %s: %v", method, path, out)
@@ -157,7 +54,7 @@ func (s *testServer) do(t *testing.T, method, path, body string) map[string]any 
 
 func TestAdminAppLife(t *testing.T) {
 	s := newTestServer(t)
-	s.do(t, "POST", "/catalog?source=mall.openapi.yaml", testCatalog)
+	s.do(t, "POST", "/catalog?source=mall.openapi.yaml", adminapitest.Catalog)
 	s.do(t, "PUT", "/plans/gold", `{"app":{"rate":{"requests":100,"period":"1m"},"quota":{"day":1000}}}`)
 	s.do(t, "PUT", "/ip-groups/office", `{"rules":[{"prefix":"203.0.113.0/24"}]}`)
 
@@ -215,16 +112,16 @@ func TestAdminAppLife(t *testing.T) {
 	audit := fmt.Sprint(entries)
 	for _, secret := range []any{app["secret"], second["secret"], dialect["secret"]} {
 		require.NotContains(t, audit, secret)
-		require.NotContains(t, s.logged(), secret)
+		require.NotContains(t, s.Logged(), secret)
 	}
 }
 
 func TestAdminCatalog(t *testing.T) {
 	s := newTestServer(t)
-	dry := s.do(t, "POST", "/catalog?dry_run=true&source=mall.openapi.yaml", testCatalog)
+	dry := s.do(t, "POST", "/catalog?dry_run=true&source=mall.openapi.yaml", adminapitest.Catalog)
 	require.Len(t, dry["changes"], 3, "one package, two APIs")
 	require.Empty(t, s.do(t, "GET", "/apis", "")["apis"])
-	s.do(t, "POST", "/catalog?source=mall.openapi.yaml", testCatalog)
+	s.do(t, "POST", "/catalog?source=mall.openapi.yaml", adminapitest.Catalog)
 
 	apis := s.do(t, "GET", "/apis?package=trade", "")["apis"].([]any)
 	require.Len(t, apis, 1)
@@ -282,16 +179,16 @@ func TestAdminRefusals(t *testing.T) {
 		{"bad time", "GET", "/audit?since=yesterday", ``, 400, "since", "RFC 3339"},
 		{"bad after", "DELETE", "/apps/" + key + "/credentials/1?after=soon", ``, 400, "after", "24h"},
 		{"bad number", "DELETE", "/apps/" + key + "/credentials/first", ``, 400, "number", "1, 2"},
-		{"no source", "POST", "/catalog", testCatalog, 400, "source", "file name"},
-		{"path as source", "POST", "/catalog?source=../x.yaml", testCatalog, 400, "source", "without folders"},
-		{"bad dry_run", "POST", "/catalog?source=x.yaml&dry_run=perhaps", testCatalog, 400, "dry_run", "true or false"},
+		{"no source", "POST", "/catalog", adminapitest.Catalog, 400, "source", "file name"},
+		{"path as source", "POST", "/catalog?source=../x.yaml", adminapitest.Catalog, 400, "source", "without folders"},
+		{"bad dry_run", "POST", "/catalog?source=x.yaml&dry_run=perhaps", adminapitest.Catalog, 400, "dry_run", "true or false"},
 		{"unknown app", "GET", "/apps/ak_00000000000000000000", ``, 404, "", "not found"},
 		{"unknown API", "GET", "/apis/nope.get", ``, 404, "", "not found"},
 		{"unknown plan", "GET", "/plans/nope", ``, 404, "", "plan"},
 		{"unknown state", "POST", "/apis/a.b/1.0/explode", ``, 404, "", "online"},
 		{"unknown path", "GET", "/nothing", ``, 404, "", "no such path"},
 		{"wrong method", "PATCH", "/apps", ``, 405, "", "GET"},
-		{"too large", "POST", "/apps", `{"name":"` + strings.Repeat("x", maxAdminBody) + `"}`, 413, "", "too large"},
+		{"too large", "POST", "/apps", `{"name":"` + strings.Repeat("x", adminapi.MaxBody) + `"}`, 413, "", "too large"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			status, out, header := s.ask(t, c.method, c.path, c.body)
@@ -311,7 +208,7 @@ func TestAdminRefusals(t *testing.T) {
 
 func TestAdminCatalogMistakesListEveryLine(t *testing.T) {
 	s := newTestServer(t)
-	bad := strings.Replace(strings.Replace(testCatalog, "x-open-name: product.list", "x-open-name: Product List", 1), "x-open-package: trade", "x-open-pkg: trade", 1)
+	bad := strings.Replace(strings.Replace(adminapitest.Catalog, "x-open-name: product.list", "x-open-name: Product List", 1), "x-open-package: trade", "x-open-pkg: trade", 1)
 	status, out, _ := s.ask(t, "POST", "/catalog?source=mall.openapi.yaml", bad)
 	require.Equal(t, http.StatusBadRequest, status)
 	require.GreaterOrEqual(t, len(out["errors"].([]any)), 2, "%v", out)
@@ -321,9 +218,9 @@ func TestAdminCatalogMistakesListEveryLine(t *testing.T) {
 }
 
 func TestAdminWithoutApp(t *testing.T) {
-	api := new(AdminAPI)
+	api := new(adminapi.AdminAPI)
 	serve := api.Routes()[0].Handler
-	err := serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, adminPrefix+"/status", nil))
+	err := serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, adminapi.PathPrefix+"/status", nil))
 	var apiErr caddy.APIError
 	require.ErrorAs(t, err, &apiErr)
 	require.Equal(t, http.StatusNotFound, apiErr.HTTPStatus)
@@ -332,15 +229,14 @@ func TestAdminWithoutApp(t *testing.T) {
 
 func TestAdminStoreDown(t *testing.T) {
 	s := newTestServer(t)
-	service := s.platform.service
-	s.platform.service = nil
+	s.Platform.Closed = true
 	code, out, _ := s.ask(t, "GET", "/apps", "")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, out["error"], "not open yet")
 	require.InDelta(t, 0, s.do(t, "GET", "/status", "")["apps"], 0, "the status says so, too")
-	s.platform.service = service
+	s.Platform.Closed = false
 	down := fmt.Errorf("opening: %w", platform.ErrUnavailable)
-	s.platform.rotation = func(context.Context, func(int, int)) error { return down }
+	s.Platform.Rotate = func(context.Context, func(int, int)) error { return down }
 	status, _, _ := s.ask(t, "POST", "/master-key/rotate", "")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 }
@@ -348,21 +244,21 @@ func TestAdminStoreDown(t *testing.T) {
 func TestAdminRotationStreamsProgress(t *testing.T) {
 	s := newTestServer(t)
 	next := make(chan struct{})
-	s.platform.rotation = func(_ context.Context, progress func(done, total int)) error {
+	s.Platform.Rotate = func(_ context.Context, progress func(done, total int)) error {
 		progress(1, 2)
 		<-next
 		progress(2, 2)
 		return nil
 	}
-	resp, err := http.Post(s.URL+adminPrefix+"/master-key/rotate", "", nil)
+	resp, err := http.Post(s.URL+adminapi.PathPrefix+"/master-key/rotate", "", nil)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	dec := json.NewDecoder(resp.Body)
-	var line rotation
+	var line adminapi.RotationLine
 	require.NoError(t, dec.Decode(&line), "the first line arrives before the work ends")
-	require.Equal(t, rotation{Done: 1, Total: 2}, line)
+	require.Equal(t, adminapi.RotationLine{Done: 1, Total: 2}, line)
 	close(next)
 	require.NoError(t, dec.Decode(&line))
 	require.NoError(t, dec.Decode(&line))
-	require.Equal(t, rotation{Done: 2, Total: 2, Finished: true}, line)
+	require.Equal(t, adminapi.RotationLine{Done: 2, Total: 2, Finished: true}, line)
 }

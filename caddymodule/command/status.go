@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -60,7 +61,7 @@ func (c *cli) statusCommand() *cobra.Command {
 	return c.verb("status", "Shows how the running server is doing", `  caddy open-platform status
   caddy open-platform status --json`,
 		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			var s StatusReport
+			var s adminapi.StatusReport
 			if err := c.call(ctx, http.MethodGet, "/status", nil, &s); err != nil {
 				return err
 			}
@@ -106,7 +107,7 @@ func (c *cli) rotateMasterKey(ctx context.Context, cmd *cobra.Command) error {
 	defer lines.Close()
 	dec := json.NewDecoder(lines)
 	for {
-		var at rotation
+		var at adminapi.RotationLine
 		if err := dec.Decode(&at); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF

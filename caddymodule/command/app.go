@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -50,7 +51,7 @@ func (c *cli) appCreate() *cobra.Command {
 				return usagef("--name is missing; want the app's name")
 			}
 			n.Kind, n.Mode, n.Environment = platform.AppKind(kind), platform.AppMode(mode), platform.Environment(environment)
-			var made createdApp
+			var made adminapi.CreatedApp
 			if err := c.call(ctx, http.MethodPost, "/apps", n, &made); err != nil {
 				return err
 			}
@@ -76,7 +77,7 @@ func (c *cli) appList() *cobra.Command {
   caddy open-platform app list --status suspended
   caddy open-platform app list --text shop --limit 20 --json`,
 		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			var page appPage
+			var page adminapi.AppPage
 			q := queryOf("status", status, "kind", kind, "text", text, "after", after, "limit", nonZero(int64(limit)))
 			if err := c.call(ctx, http.MethodGet, "/apps"+q, nil, &page); err != nil {
 				return err

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -23,7 +24,7 @@ func (c *cli) applyCommand() *cobra.Command {
 			if file == "" {
 				return usagef("-f is missing; want the catalog file")
 			}
-			data, err := readInput("-f", file, maxAdminBody)
+			data, err := readInput("-f", file, adminapi.MaxBody)
 			if err != nil {
 				return err
 			}

@@ -1,4 +1,6 @@
-package caddymodule
+// Package command is the command line "caddy open-platform": it manages a
+// running platform through its admin API, and signs calls to it.
+package command
 
 import (
 	"bufio"

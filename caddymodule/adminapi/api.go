@@ -1,4 +1,6 @@
-package caddymodule
+// Package adminapi is the Caddy module admin.api.open_platform: what manages
+// the running platform over HTTP, and what its clients send and receive.
+package adminapi
 
 import (
 	"context"
@@ -8,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -16,23 +17,14 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-const (
-	// adminPrefix is where the admin API lives on Caddy's admin endpoint.
-	adminPrefix = "/open_platform"
-	// actorHeader tells the audit log who makes a change.
-	actorHeader = "X-Open-Actor"
-	// maxAdminBody bounds a request body in bytes; a catalog file is the largest.
-	maxAdminBody = 16 << 20
-	// adminTimeout bounds the work of one request.
-	adminTimeout = 30 * time.Second
-)
-
 func init() {
 	caddy.RegisterModule(new(AdminAPI))
 }
 
-// management is what the admin API asks of the app.
-type management interface {
+// Management is what the admin API asks of the app. An error of the domain
+// (platform.FieldError, ErrNotFound, ErrConflict, ErrUnavailable) or a catalog
+// file's mistakes become the answer's status.
+type Management interface {
 	// Service is nil until the store is open.
 	Service() *platform.Service
 	// PreviewCatalog tells what ApplyCatalog would change. Source is the
@@ -44,31 +36,17 @@ type management interface {
 	Status(ctx context.Context) StatusReport
 }
 
-// StatusReport is how this node is doing.
-type StatusReport struct {
-	// Storage names the engine and where it is: "sqlite data/openplatform.db".
-	Storage string `json:"storage"`
-	// StorageError says why the store does not answer; empty when it does.
-	StorageError string `json:"storage_error,omitempty"`
-	// Apps and APIs count what the store holds.
-	Apps int `json:"apps"`
-	APIs int `json:"apis"`
-	// CachedApps counts the apps that this node keeps in memory.
-	CachedApps int `json:"cached_apps"`
-	// NonceEntries counts the remembered nonces, NonceBytes their memory.
-	NonceEntries int   `json:"nonce_entries"`
-	NonceBytes   int64 `json:"nonce_bytes"`
-	// LimitCounters counts the live rate and quota counters.
-	LimitCounters int `json:"limit_counters"`
-}
-
 // AdminAPI serves the management of apps, APIs, packages, plans and limits
 // under /open_platform/ on Caddy's admin endpoint. It has no authentication
 // of its own: who reaches the admin endpoint may do everything.
 type AdminAPI struct {
-	app management
+	app Management
 	mux *http.ServeMux
 }
+
+// New returns the admin API of app. In a running Caddy the app is found by
+// Provision.
+func New(app Management) *AdminAPI { return &AdminAPI{app: app} }
 
 // CaddyModule returns the Caddy module information.
 func (*AdminAPI) CaddyModule() caddy.ModuleInfo {
@@ -85,7 +63,7 @@ func (a *AdminAPI) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
-	a.app, _ = app.(management)
+	a.app, _ = app.(Management)
 	return nil
 }
 
@@ -94,9 +72,9 @@ func (a *AdminAPI) Routes() []caddy.AdminRoute {
 	a.mux = http.NewServeMux()
 	for pattern, serve := range a.endpoints() {
 		method, path, _ := strings.Cut(pattern, " ")
-		a.mux.Handle(method+" "+adminPrefix+path, serve)
+		a.mux.Handle(method+" "+PathPrefix+path, serve)
 	}
-	return []caddy.AdminRoute{{Pattern: adminPrefix + "/", Handler: caddy.AdminHandlerFunc(a.serve)}}
+	return []caddy.AdminRoute{{Pattern: PathPrefix + "/", Handler: caddy.AdminHandlerFunc(a.serve)}}
 }
 
 func (a *AdminAPI) endpoints() map[string]http.Handler {
@@ -151,7 +129,7 @@ func (a *AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if a.app == nil {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the running configuration has no open_platform app; add the global option open_platform")}
 	}
-	if a.app.Service() == nil && r.URL.Path != adminPrefix+"/status" {
+	if a.app.Service() == nil && r.URL.Path != PathPrefix+"/status" {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the store is not open yet; try again in a moment")}
 	}
 	rep := &reply{ResponseWriter: w}
@@ -178,7 +156,7 @@ type endpoint func(*http.Request) (any, error)
 type created struct{ body any }
 
 func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), Timeout)
 	defer cancel()
 	body, err := e(r.WithContext(ctx))
 	if err != nil {
@@ -267,20 +245,20 @@ func (d *dropBody) Write(b []byte) (int, error) { return len(b), nil }
 
 // actor names who makes the change.
 func actor(r *http.Request) string {
-	if name := r.Header.Get(actorHeader); name != "" {
+	if name := r.Header.Get(ActorHeader); name != "" {
 		return name
 	}
 	return "admin-api"
 }
 
-// readBody reads the whole body, up to maxAdminBody.
+// readBody reads the whole body, up to MaxBody.
 func readBody(r *http.Request) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r.Body, maxAdminBody+1))
+	data, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading the body: %w", err)
 	}
-	if len(data) > maxAdminBody {
-		return nil, caddy.APIError{HTTPStatus: http.StatusRequestEntityTooLarge, Err: fmt.Errorf("the body is too large; want at most %d bytes", maxAdminBody)}
+	if len(data) > MaxBody {
+		return nil, caddy.APIError{HTTPStatus: http.StatusRequestEntityTooLarge, Err: fmt.Errorf("the body is too large; want at most %d bytes", MaxBody)}
 	}
 	return data, nil
 }

@@ -1,8 +1,6 @@
-package caddymodule
+package adminapi
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -114,51 +112,6 @@ func (a *AdminAPI) applyCatalog(r *http.Request) (any, error) {
 		return a.app.PreviewCatalog(r.Context(), source, data)
 	}
 	return a.app.ApplyCatalog(r.Context(), actor(r), source, data)
-}
-
-// rotation is one line of the answer to a rotation of the master key.
-type rotation struct {
-	Done     int    `json:"done"`
-	Total    int    `json:"total"`
-	Finished bool   `json:"finished,omitempty"`
-	Error    string `json:"error,omitempty"`
-}
-
-// rotateMasterKey streams its progress, a JSON object a line; the last one
-// says finished or error. A client that goes away stops the rotation, which
-// can be taken up again.
-func (a *AdminAPI) rotateMasterKey(w http.ResponseWriter, r *http.Request) {
-	var last rotation
-	enc := json.NewEncoder(w)
-	started := false
-	line := func() {
-		if !started {
-			w.Header().Set("Content-Type", "application/x-ndjson")
-			started = true
-		}
-		_ = enc.Encode(last)
-		if err := http.NewResponseController(w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return // the client has gone; the request's context ends the work
-		}
-	}
-	err := a.app.RotateMasterKey(r.Context(), func(done, total int) {
-		last = rotation{Done: done, Total: total}
-		line()
-	})
-	switch {
-	case err != nil && !started:
-		w.(*reply).err = err
-		return
-	case err != nil:
-		last.Error = err.Error()
-	default:
-		last.Finished = true
-	}
-	line()
-}
-
-func (a *AdminAPI) status(r *http.Request) (any, error) {
-	return a.app.Status(r.Context()), nil
 }
 
 // byName picks the element that the path names.

@@ -1,4 +1,4 @@
-package caddymodule
+package adminapi
 
 import (
 	"net/http"
@@ -88,31 +88,4 @@ func (a *AdminAPI) putLimits(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-func (a *AdminAPI) listAudit(r *http.Request) (any, error) {
-	q, err := query(r, "actor", "action", "target", "since", "until", "limit", "before")
-	if err != nil {
-		return nil, err
-	}
-	f := platform.AuditFilter{Actor: q.Get("actor"), Action: q.Get("action"), Target: q.Get("target")}
-	if f.Since, err = moment(q, "since"); err != nil {
-		return nil, err
-	}
-	if f.Until, err = moment(q, "until"); err != nil {
-		return nil, err
-	}
-	if f.Limit, err = number(q, "limit"); err != nil {
-		return nil, err
-	}
-	before, err := number(q, "before")
-	if err != nil {
-		return nil, err
-	}
-	f.Before = int64(before)
-	entries, err := a.app.Service().Audit(r.Context(), f)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]any{"entries": nonNil(entries)}, nil
 }

@@ -1,0 +1,102 @@
+package adminapitest
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
+	"github.com/caddy-openplatform/openplatform/internal/catalog"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/store"
+)
+
+// Catalog is an OpenAPI file with the package trade and the APIs product.list
+// and trade.order.get.
+const Catalog = `openapi: 3.1.0
+info: {title: Mall, version: "1.0"}
+x-open-upstream: 127.0.0.1:8181
+x-open-packages:
+  - {name: trade, title: 交易}
+paths:
+  /v1/products:
+    get:
+      x-open-name: product.list
+      summary: 商品列表
+      responses: {"200": {description: ok, content: {application/json: {example: {items: []}}}}}
+  /v1/orders/{order_id}:
+    get:
+      x-open-name: trade.order.get
+      x-open-package: trade
+      summary: 订单详情
+      parameters: [{name: order_id, in: path, required: true, schema: {type: string}}]
+      responses: {"200": {description: ok, content: {application/json: {example: {id: "1001"}}}}}
+`
+
+// Now is the time at which everything happens.
+func Now() time.Time { return time.Date(2027, 1, 31, 8, 0, 0, 0, time.UTC) }
+
+// Platform is the management of a real service over a store of its own.
+type Platform struct {
+	// Closed is set while the store is to be not open yet.
+	Closed bool
+	// Report is what Status answers.
+	Report adminapi.StatusReport
+	// Rotate is what RotateMasterKey does.
+	Rotate func(ctx context.Context, progress func(done, total int)) error
+
+	service *platform.Service
+}
+
+func newPlatform(t *testing.T) *Platform {
+	t.Helper()
+	keys, err := store.NewKeyring(bytes.Repeat([]byte{7}, 32))
+	require.NoError(t, err)
+	s, err := store.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "open.db"), keys, store.Options{Now: Now})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	random := rand.NewChaCha8([32]byte{1})
+	return &Platform{service: platform.NewService(platform.ServiceOptions{Store: s, Now: Now, Rand: random})}
+}
+
+// Service is the service, or nil while the store is closed.
+func (p *Platform) Service() *platform.Service {
+	if p.Closed {
+		return nil
+	}
+	return p.service
+}
+
+// PreviewCatalog tells what ApplyCatalog would change.
+func (p *Platform) PreviewCatalog(ctx context.Context, source string, data []byte) (*platform.CatalogDiff, error) {
+	f, err := catalog.Parse(source, data)
+	if err != nil {
+		return nil, err
+	}
+	return p.service.PreviewCatalog(ctx, *f)
+}
+
+// ApplyCatalog reads an OpenAPI file and applies it.
+func (p *Platform) ApplyCatalog(ctx context.Context, actor, source string, data []byte) (*platform.CatalogDiff, error) {
+	f, err := catalog.Parse(source, data)
+	if err != nil {
+		return nil, err
+	}
+	return p.service.ApplyCatalog(ctx, actor, *f)
+}
+
+// RotateMasterKey does what Rotate says.
+func (p *Platform) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
+	return p.Rotate(ctx, progress)
+}
+
+// Status is the Report.
+func (p *Platform) Status(context.Context) adminapi.StatusReport { return p.Report }
+
+// Interface guard
+var _ adminapi.Management = (*Platform)(nil)

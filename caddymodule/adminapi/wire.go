@@ -1,0 +1,61 @@
+package adminapi
+
+import (
+	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+const (
+	// PathPrefix is where the admin API lives on Caddy's admin endpoint.
+	PathPrefix = "/open_platform"
+	// ActorHeader is the request header that tells the audit log who makes a
+	// change. Default: admin-api.
+	ActorHeader = "X-Open-Actor"
+	// MaxBody bounds a request body in bytes; a catalog file is the largest.
+	MaxBody = 16 << 20
+	// Timeout bounds the work of one request, a rotation of the master key
+	// excepted.
+	Timeout = 30 * time.Second
+)
+
+// StatusReport is how this node is doing.
+type StatusReport struct {
+	// Storage names the engine and where it is: "sqlite data/openplatform.db".
+	Storage string `json:"storage"`
+	// StorageError says why the store does not answer; empty when it does.
+	StorageError string `json:"storage_error,omitempty"`
+	// Apps and APIs count what the store holds.
+	Apps int `json:"apps"`
+	APIs int `json:"apis"`
+	// CachedApps counts the apps that this node keeps in memory.
+	CachedApps int `json:"cached_apps"`
+	// NonceEntries counts the remembered nonces, NonceBytes their memory.
+	NonceEntries int   `json:"nonce_entries"`
+	NonceBytes   int64 `json:"nonce_bytes"`
+	// LimitCounters counts the live rate and quota counters.
+	LimitCounters int `json:"limit_counters"`
+}
+
+// AppPage is one page of a list of apps.
+type AppPage struct {
+	Apps []platform.App `json:"apps"`
+	// Next is the "after" of the next page; absent on the last one.
+	Next string `json:"next,omitempty"`
+}
+
+// CreatedApp is a new app with its first secret, which is shown this once.
+type CreatedApp struct {
+	platform.App
+	platform.IssuedSecret
+}
+
+// RotationLine is one line of the answer to a rotation of the master key. The
+// last one has Finished or Error.
+type RotationLine struct {
+	// Done and Total count secrets.
+	Done     int    `json:"done"`
+	Total    int    `json:"total"`
+	Finished bool   `json:"finished,omitempty"`
+	Error    string `json:"error,omitempty"`
+}
