@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/caddy-openplatform/openplatform/internal/gate"
 	"github.com/caddy-openplatform/openplatform/internal/signing"
@@ -16,7 +17,24 @@ import (
 type body struct {
 	bytes.Reader
 	source io.Closer
+	client clientBody
 	stream *signing.DigestReader
+}
+
+// clientBody is a body that streams. It notes that the client did not send all
+// of it, which must not be taken for a failure of the upstream.
+type clientBody struct {
+	io.ReadCloser
+	broken atomic.Bool
+}
+
+// Read reads the body.
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.broken.Store(true)
+	}
+	return n, err
 }
 
 // Close closes the client's body.
@@ -75,8 +93,8 @@ func (x *exchange) replaceBody(data []byte) {
 // with its last block held back, if it is not the one that was signed.
 func (x *exchange) streamBody(sum [32]byte, limit int64) {
 	r := x.request
-	limited := http.MaxBytesReader(&x.writer, r.Body, limit)
-	x.body.stream = signing.NewDigestReader(limited, sum)
+	x.body.client.ReadCloser = http.MaxBytesReader(&x.writer, r.Body, limit)
+	x.body.stream = signing.NewDigestReader(&x.body.client, sum)
 	r.Body = x.body.stream
 }
 

@@ -53,10 +53,11 @@ func nameList(d *caddyfile.Dispenser) ([]string, error) {
 // sizeOf reads one size: "1MiB", "64MB", "4096".
 func sizeOf(d *caddyfile.Dispenser) (int64, error) {
 	option := d.Val()
-	var text string
-	if !d.Args(&text) {
+	args := d.RemainingArgs()
+	if len(args) != 1 {
 		return 0, d.Errf("%s needs one size, such as 1MiB", option)
 	}
+	text := args[0]
 	size, err := humanize.ParseBytes(text)
 	if err != nil || size == 0 || size > 1<<40 {
 		return 0, d.Errf("%s: '%s' is no size; write one such as 1MiB", option, text)
@@ -67,10 +68,11 @@ func sizeOf(d *caddyfile.Dispenser) (int64, error) {
 // durationOf reads one duration: "30s", "5m".
 func durationOf(d *caddyfile.Dispenser) (caddy.Duration, error) {
 	option := d.Val()
-	var text string
-	if !d.Args(&text) {
+	args := d.RemainingArgs()
+	if len(args) != 1 {
 		return 0, d.Errf("%s needs one duration, such as 5m", option)
 	}
+	text := args[0]
 	value, err := caddy.ParseDuration(text)
 	if err != nil || value <= 0 || value > 24*time.Hour {
 		return 0, d.Errf("%s: '%s' is no duration between 0 and 24h; write one such as 5m", option, text)

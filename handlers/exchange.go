@@ -28,6 +28,8 @@ type exchange struct {
 	signed  signing.Request
 	writer  responseWriter
 	body    body
+	// recorded says that the call was handed to the recorder.
+	recorded bool
 	// token is the merchant's access token, taken out of the request.
 	token string
 	// id backs the request id.
@@ -87,7 +89,7 @@ func (x *exchange) end(err error) error {
 	} else if err != nil {
 		x.call.Status = statusOf(err)
 	}
-	x.gate.Record(&x.call)
+	x.record()
 	switch {
 	case refusal == nil:
 		return err
@@ -98,11 +100,25 @@ func (x *exchange) end(err error) error {
 			panic(http.ErrAbortHandler)
 		}
 		return nil
-	case hasErrorRoutes(x.request):
+	}
+	if err := caddyhttp.Error(refusal.Code.Status, refusal); hasErrorRoutes(x.request, err) {
 		refusalHeaders(x.writer.Header(), refusal)
-		return caddyhttp.Error(refusal.Code.Status, refusal)
+		return err
 	}
 	return writeProblem(x.writer.wrapper.ResponseWriter, x.request, problemOf(refusal, x.call.RequestID))
+}
+
+// record has the call recorded, once. Where a handler aborts the connection
+// with a panic, nothing but this runs behind it.
+func (x *exchange) record() {
+	if x.recorded {
+		return
+	}
+	x.recorded = true
+	if x.call.Status == 0 {
+		x.call.Status, x.call.Bytes = x.writer.status, x.writer.bytes
+	}
+	x.gate.Record(&x.call)
 }
 
 // outcome tells what a call was refused for, by the gate or behind it; nil
@@ -121,15 +137,30 @@ func (x *exchange) outcome(err error) *gate.Refusal {
 		return refusal
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &gate.Refusal{Code: gate.BodyTooLarge, Stage: gate.StageUpstream, Detail: "the body is larger than this route takes", Err: err}
+		return &gate.Refusal{Code: gate.BodyTooLarge, Stage: gate.StageUpstream, Detail: "the body is larger than this route takes", Err: cause(err)}
+	}
+	if x.body.client.broken.Load() {
+		return bodyRefusal(cause(err), 0)
 	}
 	switch statusOf(err) {
 	case http.StatusBadGateway, http.StatusServiceUnavailable:
-		return &gate.Refusal{Code: gate.UpstreamUnavailable, Stage: gate.StageUpstream, Detail: "the business service could not be reached", Err: err}
+		return &gate.Refusal{Code: gate.UpstreamUnavailable, Stage: gate.StageUpstream, Detail: "the business service could not be reached", Err: cause(err)}
 	case http.StatusGatewayTimeout:
-		return &gate.Refusal{Code: gate.UpstreamTimeout, Stage: gate.StageUpstream, Detail: "the business service took too long", Err: err}
+		return &gate.Refusal{Code: gate.UpstreamTimeout, Stage: gate.StageUpstream, Detail: "the business service took too long", Err: cause(err)}
 	}
 	return nil
+}
+
+// cause is what a handler's error is about. A refusal must not wrap the error
+// itself: Caddy would take its status for the refusal's.
+func cause(err error) error {
+	for {
+		he, ok := errors.AsType[caddyhttp.HandlerError](err)
+		if !ok {
+			return err
+		}
+		err = he.Err
+	}
 }
 
 // statusOf is the HTTP status that Caddy would give the error.
@@ -145,12 +176,6 @@ func statusOf(err error) int {
 func hasAccessLog(r *http.Request) bool {
 	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return ok && srv != nil && srv.Logs != nil
-}
-
-// hasErrorRoutes tells whether the server has handle_errors routes.
-func hasErrorRoutes(r *http.Request) bool {
-	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	return ok && srv != nil && srv.Errors != nil && len(srv.Errors.Routes) > 0
 }
 
 // readTarget notes the request as it arrived: what was signed is the request

@@ -72,28 +72,63 @@ paths:
 
 // world is a Caddy that runs in this process, with a store of its own.
 type world struct {
-	t       *testing.T
+	t       testing.TB
+	dir     string
+	setup   setup
 	service *platform.Service
 	server  *caddyhttp.Server
 }
 
+// setup is what a world is made of.
+type setup struct {
+	// upstream is the address that UPSTREAM stands for.
+	upstream string
+	// global are lines of the global option open_platform, and options those
+	// beside it.
+	global, options string
+	// site are the lines of the site http://gate.test, and more stands after it.
+	site, more string
+	// catalog is the OpenAPI file; "" is catalogFile.
+	catalog string
+}
+
 // newWorld runs a site whose route is the given Caddyfile lines. UPSTREAM in
 // them stands for the address of upstream.
-func newWorld(t *testing.T, upstream string, site string, more ...string) *world {
+func newWorld(t testing.TB, upstream string, site string, more ...string) *world {
 	t.Helper()
-	dir := t.TempDir()
-	catalog := filepath.Join(dir, "test.openapi.yaml")
-	require.NoError(t, os.WriteFile(catalog, []byte(strings.ReplaceAll(catalogFile, "UPSTREAM", upstream)), 0o600))
+	return setup{upstream: upstream, site: site, more: strings.Join(more, "\n")}.run(t)
+}
+
+// run starts the world.
+func (s setup) run(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), setup: s}
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	require.NoError(t, w.load(s))
+	return w
+}
+
+// load puts another configuration in force, over the same store.
+func (w *world) load(s setup) error {
+	w.t.Helper()
+	catalog := filepath.Join(w.dir, "test.openapi.yaml")
+	if s.catalog == "" {
+		s.catalog = catalogFile
+	}
+	require.NoError(w.t, os.WriteFile(catalog, []byte(strings.ReplaceAll(s.catalog, "UPSTREAM", s.upstream)), 0o600))
 	text := fmt.Sprintf(`{
 	admin off
 	persist_config off
 	auto_https off
+	storage file_system DIR/caddy
 	log {
 		output discard
 	}
+	%s
 	open_platform {
 		storage sqlite %s
 		catalog %s
+		%s
 	}
 }
 http://gate.test:1 {
@@ -101,19 +136,27 @@ http://gate.test:1 {
 	%s
 }
 %s
-`, filepath.Join(dir, "op.db"), catalog, strings.ReplaceAll(site, "UPSTREAM", upstream), strings.Join(more, "\n"))
+`, s.options, filepath.Join(w.dir, "op.db"), catalog, s.global, s.site, s.more)
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "UPSTREAM", s.upstream), "DIR", w.dir)
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
-	require.NoError(t, err)
+	require.NoError(w.t, err)
 	// The server is called directly, so any free port will do.
 	config = bytes.ReplaceAll(config, []byte(`"127.0.0.1:1"`), []byte(`"127.0.0.1:0"`))
-	require.NoError(t, caddy.Load(config, true))
-	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	w.attach()
+	return nil
+}
 
+// attach finds the apps of the configuration that runs.
+func (w *world) attach() {
+	w.t.Helper()
 	app, err := caddy.ActiveContext().App("open_platform")
-	require.NoError(t, err)
+	require.NoError(w.t, err)
 	web, err := caddy.ActiveContext().App("http")
-	require.NoError(t, err)
-	return &world{t: t, service: app.(*caddymodule.App).Service(), server: web.(*caddyhttp.App).Servers["srv0"]}
+	require.NoError(w.t, err)
+	w.service, w.server = app.(*caddymodule.App).Service(), web.(*caddyhttp.App).Servers["srv0"]
 }
 
 // client signs calls with one credential.
@@ -121,15 +164,31 @@ type client struct {
 	dialect string
 	cred    signing.Credentials
 	nonce   atomic.Int64
+	// late moves the signing time into the past.
+	late time.Duration
+}
+
+// dialect allows the app a dialect and returns a client that speaks it.
+func (w *world) dialect(app *platform.App, dialect, method string, env platform.Environment) *client {
+	w.t.Helper()
+	secret, err := w.service.AllowDialect(context.Background(), "test", app.ID, dialect, method, env)
+	require.NoError(w.t, err)
+	return w.client(app, secret)
+}
+
+// client signs with an issued secret.
+func (w *world) client(app *platform.App, secret *platform.IssuedSecret) *client {
+	w.t.Helper()
+	key, err := signing.NewSigningSecret(secret.Dialect, secret.Method, []byte(secret.Secret))
+	require.NoError(w.t, err)
+	return &client{dialect: secret.Dialect, cred: signing.Credentials{AppKey: app.Key, Key: key}}
 }
 
 func (w *world) app(env platform.Environment, packages ...string) (*platform.App, *client) {
 	w.t.Helper()
 	app, secret, err := w.service.CreateApp(context.Background(), "test", platform.NewApp{Name: "test", Environment: env, Packages: packages})
 	require.NoError(w.t, err)
-	key, err := signing.NewSigningSecret(signing.Op1, "", []byte(secret.Secret))
-	require.NoError(w.t, err)
-	return app, &client{dialect: signing.Op1, cred: signing.Credentials{AppKey: app.Key, Key: key}}
+	return app, w.client(app, secret)
 }
 
 // request makes a signed request, as the server sees it.
@@ -147,7 +206,7 @@ func (c *client) request(t testing.TB, method, target, body string, header ...st
 	signed, err := signing.Sign(c.dialect, &signing.Request{
 		Method: method, Scheme: "http", Authority: r.Host, Path: path, RawQuery: query, Header: r.Header,
 		ContentLength: int64(len(body)), Body: []byte(body), BodyRead: true,
-	}, c.cred, time.Now(), fmt.Sprintf("nonce-%010d", c.nonce.Add(1)))
+	}, c.cred, time.Now().Add(-c.late), fmt.Sprintf("nonce-%010d", c.nonce.Add(1)))
 	require.NoError(t, err)
 	r.Header = signed.Header
 	r.URL.RawQuery = signed.RawQuery

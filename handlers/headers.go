@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"errors"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -48,6 +50,25 @@ func (x *exchange) dropForged() {
 	if len(h["Trailer"]) > 0 {
 		x.cleanList(h, "Trailer")
 	}
+	if x.request.Trailer != nil && x.request.Body != nil {
+		x.request.Body = &trailerGuard{x.request.Body, x.request.Trailer}
+	}
+}
+
+// trailerGuard drops the gate's own trailers once more when the body has ended:
+// only then does net/http add what the client sent, announced or not.
+type trailerGuard struct {
+	io.ReadCloser
+	trailer http.Header
+}
+
+// Read reads the body.
+func (g *trailerGuard) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		dropReserved(g.trailer)
+	}
+	return n, err
 }
 
 func dropReserved(h http.Header) {

@@ -116,6 +116,11 @@ func (h *Sign) checkBody(x *exchange) *gate.Refusal {
 	if x.signed.BodyRead {
 		return x.call.CheckBody(x.signed.Body)
 	}
+	if r.ContentLength == 0 {
+		// There is none, whatever stands in for it.
+		x.signed.BodyRead = true
+		return x.call.CheckBody(nil)
+	}
 	if r.ContentLength > h.MaxBody {
 		return tooLarge(h.MaxBody)
 	}
@@ -158,12 +163,16 @@ func (x *exchange) strip() {
 	if x.call.Claim.Token != "" {
 		x.token = x.call.Claim.Token
 	}
+	// The query may have been rewritten on the way here: what was added goes on,
+	// and what was signed with is taken out of it.
+	wire := x.signed.RawQuery
+	x.signed.RawQuery = r.URL.RawQuery
 	names, query, data := signing.Strip(&x.call.Claim, &x.signed)
+	x.signed.RawQuery = wire
 	for _, name := range names {
 		delete(r.Header, name)
 	}
-	// A query that was rewritten on the way here is the operator's own.
-	if query != x.signed.RawQuery && r.URL.RawQuery == x.signed.RawQuery {
+	if query != r.URL.RawQuery {
 		r.URL.RawQuery = query
 		r.RequestURI = r.URL.RequestURI()
 	}
@@ -240,7 +249,7 @@ func (h *Sign) setEnvironment(d httpcaddyfile.Helper) error {
 	}
 	h.Environment = environment
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("an environment is one value, sandbox or production, but '%s' is given too", d.Val())
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ func (s *stage) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 		return caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	x := begin(g, w, r, s.logger)
+	defer x.record()
 	return x.end(x.step(&x.writer, next, c))
 }
 

@@ -1,0 +1,154 @@
+package handlers_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// small is a gate whose buffer and largest body are small.
+const small = "open_gate {\n environment production\n dialects op1 top\n buffer 1KiB\n max_body 64KiB\n}\n reverse_proxy UPSTREAM"
+
+// randomText is n bytes that do not repeat.
+func randomText(t *testing.T, n int) string {
+	b := make([]byte, n/2+1)
+	_, err := rand.Read(b)
+	require.NoError(t, err)
+	return fmt.Sprintf("%x", b)[:n]
+}
+
+// onlyReader hides that a body can do more than be read.
+type onlyReader struct{ io.Reader }
+
+// TestBodies: what was signed arrives whole, anything else never does.
+func TestBodies(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, small)
+	_, c := w.app(platform.Production, "trade")
+	for _, test := range []struct {
+		name    string
+		size    int
+		chunked bool
+		change  func(string) string
+		status  int
+		code    string
+		reaches bool // the upstream sees the call, but not all of it
+	}{
+		{"buffered", 1024, false, nil, 200, "", true},
+		{"buffered, chunked", 1024, true, nil, 200, "", true},
+		{"streamed", 60_000, false, nil, 200, "", true},
+		{"streamed, chunked", 60_000, true, nil, 200, "", true},
+		{"buffered, changed", 1000, false, flip, 401, "digest_mismatch", false},
+		{"buffered, chunked, changed", 1000, true, flip, 401, "digest_mismatch", false},
+		{"streamed, changed", 60_000, false, flip, 401, "digest_mismatch", true},
+		{"streamed, chunked, changed", 60_000, true, flip, 401, "digest_mismatch", true},
+		{"streamed, chunked, cut", 60_000, true, func(s string) string { return s[:30_000] }, 401, "digest_mismatch", true},
+		{"streamed, chunked, longer", 60_000, true, func(s string) string { return s + "x" }, 401, "digest_mismatch", true},
+		{"too large", 70_000, false, nil, 413, "body_too_large", false},
+		{"too large, chunked", 70_000, true, nil, 413, "body_too_large", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			body := randomText(t, test.size)
+			r := c.request(t, "POST", "/v1/orders", body)
+			sent := body
+			if test.change != nil {
+				sent = test.change(body)
+			}
+			setBody(r, []byte(sent))
+			if test.chunked {
+				r.Body, r.ContentLength = io.NopCloser(onlyReader{strings.NewReader(sent)}), -1
+				r.TransferEncoding = []string{"chunked"}
+			}
+			rec := w.do(r)
+			if test.code == "" {
+				require.Equal(t, test.status, rec.Code, rec.Body)
+				s := one(t, got)
+				require.NoError(t, s.err)
+				require.Equal(t, body, s.body)
+				return
+			}
+			refused(t, rec, test.status, test.code)
+			if test.reaches {
+				s := one(t, got)
+				require.Error(t, s.err, "the upstream must see that the body is not whole")
+				require.Less(t, len(s.body), len(sent))
+			}
+			require.Empty(t, got)
+		})
+	}
+}
+
+// flip changes the last byte.
+func flip(s string) string { return s[:len(s)-1] + "~" }
+
+// TestDialectsDoNotStream: what needs the whole body to be verified is refused
+// above the buffer.
+func TestDialectsDoNotStream(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, small)
+	app, _ := w.app(platform.Production, "trade")
+	c := w.dialect(app, "top", "hmac-sha256", platform.Production)
+	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
+	target := "/router?method=trade.order.add&v=3.0"
+	require.Equal(t, http.StatusOK, w.do(c.request(t, "POST", target, "a="+strings.Repeat("x", 500), form...)).Code)
+	one(t, got)
+	refused(t, w.do(c.request(t, "POST", target, "a="+strings.Repeat("x", 2000), form...)), http.StatusRequestEntityTooLarge, "body_too_large")
+	r := c.request(t, "POST", target, "a="+strings.Repeat("x", 2000), form...)
+	r.Body, r.ContentLength = io.NopCloser(onlyReader{r.Body}), -1
+	refused(t, w.do(r), http.StatusRequestEntityTooLarge, "body_too_large")
+	require.Empty(t, got)
+}
+
+// TestTruncatedBody: a client that hangs up early is not the upstream's failure.
+func TestTruncatedBody(t *testing.T) {
+	for _, size := range []int{1000, 20_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			address, got := witness(t)
+			w := newWorld(t, address, small)
+			_, c := w.app(platform.Production, "trade")
+			for range 8 {
+				body := randomText(t, size)
+				r := c.request(t, "POST", "/v1/orders", body)
+				resp, answer := w.raw(head(r, fmt.Sprintf("Content-Length: %d", size))+body[:size/2], true)
+				// While a body streams, Caddy may be the first to see that the
+				// client has gone, and ends the call with its own 499.
+				if size < 1024 || resp.StatusCode != 499 {
+					require.Equal(t, http.StatusBadRequest, resp.StatusCode, answer)
+					require.Contains(t, answer, `"code":"request_malformed"`)
+				}
+				select {
+				case s := <-got:
+					require.Error(t, s.err)
+				default:
+				}
+			}
+		})
+	}
+}
+
+// TestBodyOverTCP: the upstream gets a signed body byte by byte as it was sent.
+func TestBodyOverTCP(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, small)
+	_, c := w.app(platform.Production, "trade")
+	body := randomText(t, 30_000)
+	r := c.request(t, "POST", "/v1/orders", body)
+	var chunks bytes.Buffer
+	for i := 0; i < len(body); i += 7000 {
+		part := body[i:min(i+7000, len(body))]
+		fmt.Fprintf(&chunks, "%x\r\n%s\r\n", len(part), part)
+	}
+	resp, answer := w.raw(head(r, "Transfer-Encoding: chunked")+chunks.String()+"0\r\n\r\n", false)
+	require.Equal(t, http.StatusOK, resp.StatusCode, answer)
+	s := one(t, got)
+	require.NoError(t, s.err)
+	require.Equal(t, body, s.body)
+}

@@ -1,0 +1,39 @@
+package handlers
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// hasErrorRoutes tells whether a handle_errors route of the request's site
+// takes the error. Error routes belong to the whole server, and may be for
+// single statuses: what none of them takes, the gate answers itself.
+func hasErrorRoutes(r *http.Request, err error) bool {
+	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || srv == nil || srv.Errors == nil || len(srv.Errors.Routes) == 0 {
+		return false
+	}
+	// Error routes see the request as it arrived.
+	r = srv.Errors.WithError(r, err)
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		url := *orig.URL
+		r.Method, r.RequestURI, r.URL = orig.Method, orig.RequestURI, &url
+	}
+	return takes(srv.Errors.Routes, r)
+}
+
+// takes tells whether a handler of the routes is for the request.
+func takes(routes caddyhttp.RouteList, r *http.Request) bool {
+	for i := range routes {
+		if match, err := routes[i].MatcherSets.AnyMatchWithError(r); !match && err == nil {
+			continue
+		}
+		for _, h := range routes[i].Handlers {
+			if sub, ok := h.(*caddyhttp.Subroute); !ok || takes(sub.Routes, r) {
+				return true
+			}
+		}
+	}
+	return false
+}
