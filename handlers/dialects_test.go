@@ -33,7 +33,8 @@ func TestSecretsStayAtTheGate(t *testing.T) {
 	}{
 		{
 			"op1 in headers", "op1", "", "POST", "/v1/orders?a=%2f&b", `{"sku":"A-1"}`, "trade.order.add", nil,
-			`^/v1/orders\?a=%2f&b$`, `^{"sku":"A-1"}$`, []string{"Signature", "Signature-Input", "Authorization"},
+			`^/v1/orders\?a=%2f&b$`, `^{"sku":"A-1"}$`,
+			[]string{"Signature", "Signature-Input", "Authorization"},
 		},
 		{
 			"top in the query", "top", "hmac-sha256", "GET", "/router/rest?method=product.list&fields=a%20b&v=3.0", "", "product.list", nil,

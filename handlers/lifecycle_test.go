@@ -220,7 +220,7 @@ func TestJSONAlone(t *testing.T) {
 	require.FileExists(t, filepath.Join(w.dir, "sandbox.json"))
 
 	var syntax *json.SyntaxError
-	require.False(t, errors.As(caddy.Validate(&caddy.Config{}), &syntax))
+	require.NotErrorAs(t, caddy.Validate(&caddy.Config{}), &syntax)
 	err = caddy.Load([]byte(strings.ReplaceAll(strings.Replace(config, `"groups"`, `"group"`, 1), "DIR", w.dir)), true)
 	require.ErrorContains(t, err, `unknown field "group"`)
 	err = caddy.Load([]byte(strings.ReplaceAll(strings.Replace(config, `"environment": "production"`, `"environment": "prod"`, 1), "DIR", w.dir)), true)

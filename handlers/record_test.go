@@ -15,7 +15,7 @@ import (
 // counted reads the counters of calls: "production allowed" -> 2.
 func (w *world) counted() map[string]string {
 	w.t.Helper()
-	r := httptest.NewRequest("GET", "/metrics", nil)
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	r.Host = "gate.test"
 	counts := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^caddy_open_platform_(?:calls|refusals)_total\{\w+="(.*?)",\w+="(.*?)"\} (\d+)$`).
@@ -54,7 +54,7 @@ func TestEveryCallIsRecordedOnce(t *testing.T) {
 	}
 	refused(t, w.do(c.request(t, "GET", "/v1/nothing", "")), http.StatusNotFound, "api_unknown")
 	refused(t, w.do(c.request(t, "GET", "/v1/products", "", "X-Route", "dead")), http.StatusBadGateway, "upstream_unavailable")
-	r := httptest.NewRequest("GET", "/v1/products", nil)
+	r := httptest.NewRequest(http.MethodGet, "/v1/products", nil)
 	r.Host = "gate.test"
 	refused(t, w.do(r), http.StatusUnauthorized, "signature_missing")
 	want := map[string]string{

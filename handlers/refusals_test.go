@@ -98,7 +98,7 @@ var refusalCases = []refusalCase{
 	}, nil},
 	{"environment_mismatch", "signature", send("GET", "/v1/products", "", "X-Route", "sandbox"), nil},
 	{"signature_missing", "signature", func(t *testing.T, w *world) *httptest.ResponseRecorder {
-		r := httptest.NewRequest("GET", "/v1/products", nil)
+		r := httptest.NewRequest(http.MethodGet, "/v1/products", nil)
 		r.Host = "gate.test"
 		return w.do(r)
 	}, nil},
@@ -304,7 +304,7 @@ func TestErrorRoutesForOtherErrors(t *testing.T) {
 // TestOtherErrorsThroughOpenProblem: what is no refusal has the same form.
 func TestOtherErrorsThroughOpenProblem(t *testing.T) {
 	w := newWorld(t, business(t), "route {\n error /teapot 418\n open_gate production\n open_problem\n respond through\n }\n handle_errors {\n open_problem \n}")
-	r := httptest.NewRequest("GET", "/teapot", nil)
+	r := httptest.NewRequest(http.MethodGet, "/teapot", nil)
 	r.Host = "gate.test"
 	rec := w.do(r)
 	require.Equal(t, http.StatusTeapot, rec.Code)

@@ -146,7 +146,7 @@ func (p *parser) refsIn(v value, at []string, named bool) {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(v.node.Content); i += 2 {
 			key, child := v.node.Content[i].Value, v.node.Content[i+1]
-			way := append(at, key)
+			way := append(slices.Clip(at), key)
 			switch {
 			case named:
 				p.refsIn(value{node: child}, way, false)

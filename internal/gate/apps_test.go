@@ -91,22 +91,22 @@ func TestUnknownKeysAreRemembered(t *testing.T) {
 		f.reader.set(func(r *reader) { r.apps["ak"] = newApp("ak") })
 		require.Equal(t, "app_unknown", f.refusalOf("ak"))
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangeApp, Key: "ak"}))
-		require.Equal(t, "", f.refusalOf("ak"), "an app that is made is known at once")
+		require.Empty(t, f.refusalOf("ak"), "an app that is made is known at once")
 
 		require.Equal(t, "app_unknown", f.refusalOf("later"))
 		f.reader.set(func(r *reader) { r.apps["later"] = newApp("later") })
 		pass(negativeTTL + time.Second)
-		require.Equal(t, "", f.refusalOf("later"), "even if nobody told")
+		require.Empty(t, f.refusalOf("later"), "even if nobody told")
 	})
 }
 
 func TestForget(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fixture) {
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 		suspended := newApp("ak")
 		suspended.Status = platform.Suspended
 		f.reader.set(func(r *reader) { r.apps["ak"] = suspended })
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangeApp, Key: "ak"}))
 		require.Equal(t, "app_suspended", f.refusalOf("ak"))
 		require.Equal(t, 2, f.reader.loaded())
@@ -137,38 +137,38 @@ func TestForgetDuringALoad(t *testing.T) {
 // the time that a load may take.
 func TestStoreDown(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fixture) {
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 		f.reader.set(func(r *reader) { r.hang = true })
 		began := time.Now()
 		require.Equal(t, "store_unavailable", f.refusalOf("fresh"))
 		require.LessOrEqual(t, time.Since(began), loadTimeout)
 		began = time.Now()
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 		require.Zero(t, time.Since(began), "a cached app waits for nothing")
 
 		f.reader.set(func(r *reader) { r.hang, r.err = false, errDown })
 		require.Equal(t, "store_unavailable", f.refusalOf("fresh"))
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 		f.reader.set(func(r *reader) { r.err = nil })
-		require.Equal(t, "", f.refusalOf("fresh"), "a failure is not remembered")
+		require.Empty(t, f.refusalOf("fresh"), "a failure is not remembered")
 	}, newApp("ak"), newApp("fresh"))
 }
 
 func TestStaleness(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fixture) {
 		began := time.Now()
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 		f.reader.set(func(r *reader) { r.err = errDown })
 		for _, after := range []time.Duration{time.Minute, DefaultStaleness / 2, DefaultStaleness - 10*time.Second} {
 			pass(time.Until(began.Add(after)))
-			require.Equal(t, "", f.refusalOf("ak"), "after %s", after)
+			require.Empty(t, f.refusalOf("ak"), "after %s", after)
 			synctest.Wait()
 		}
 		require.Greater(t, f.reader.loaded(), 1, "it is looked at again before it goes stale")
 		pass(time.Until(began.Add(DefaultStaleness + 10*time.Second)))
 		require.Equal(t, "store_unavailable", f.refusalOf("ak"))
 		f.reader.set(func(r *reader) { r.err = nil })
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 	}, newApp("ak"))
 }
 
@@ -176,7 +176,7 @@ func TestStaleness(t *testing.T) {
 func TestRefresh(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fixture) {
 		f.Resize(10, time.Minute)
-		require.Equal(t, "", f.refusalOf("ak"))
+		require.Empty(t, f.refusalOf("ak"))
 		suspended := newApp("ak")
 		suspended.Status = platform.Suspended
 		f.reader.set(func(r *reader) { r.apps["ak"] = suspended })
