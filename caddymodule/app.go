@@ -91,6 +91,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.setDefaults(); err != nil {
 		return err
 	}
+	e, err := acquireEngine(a.Storage.Path, a.engineOptions())
+	if err != nil {
+		return err
+	}
+	a.engine = e
+	// Early, since Caddy shows the registry of a configuration that was refused.
+	if err := e.metrics.register(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
 	for _, path := range a.Catalogs {
 		file, err := catalog.Load(path)
 		if err != nil {
@@ -107,12 +116,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := events.(*caddyevents.App).On("started", startedHandler{a}); err != nil {
 		return fmt.Errorf("waiting for the configuration to run: %w", err)
 	}
-	e, err := acquireEngine(a.Storage.Path, a.engineOptions())
-	if err != nil {
-		return err
-	}
-	a.engine = e
-	return e.metrics.register(ctx.GetMetricsRegistry())
+	return nil
 }
 
 func (a *App) setDefaults() error {

@@ -65,6 +65,26 @@ func (x *exchange) readBody(limit int64) *gate.Refusal {
 	return nil
 }
 
+// settleLength finds out whether a body that did not announce its length is
+// there at all: over HTTP/3 not even a GET says so. A body with a digest is
+// looked at once its signature is verified.
+func (x *exchange) settleLength() *gate.Refusal {
+	r := x.request
+	if x.signed.ContentLength >= 0 || x.signed.BodyRead || len(r.Header["Content-Digest"]) > 0 {
+		return nil
+	}
+	first := make([]byte, 1)
+	switch _, err := io.ReadFull(r.Body, first); {
+	case err == nil:
+		r.Body = rejoin(first, r.Body)
+	case errors.Is(err, io.EOF):
+		r.ContentLength, x.signed.ContentLength = 0, 0
+	default:
+		return bodyRefusal(err, 0)
+	}
+	return nil
+}
+
 // putBody makes data the body of the request.
 func (x *exchange) putBody(data []byte) {
 	r := x.request

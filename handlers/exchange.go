@@ -142,6 +142,9 @@ func (x *exchange) outcome(err error) *gate.Refusal {
 	if x.body.client.broken.Load() {
 		return bodyRefusal(cause(err), 0)
 	}
+	if !fromProxy(err) {
+		return nil
+	}
 	switch statusOf(err) {
 	case http.StatusBadGateway, http.StatusServiceUnavailable:
 		return &gate.Refusal{Code: gate.UpstreamUnavailable, Stage: gate.StageUpstream, Detail: "the business service could not be reached", Err: cause(err)}
@@ -149,6 +152,13 @@ func (x *exchange) outcome(err error) *gate.Refusal {
 		return &gate.Refusal{Code: gate.UpstreamTimeout, Stage: gate.StageUpstream, Detail: "the business service took too long", Err: cause(err)}
 	}
 	return nil
+}
+
+// fromProxy tells whether reverse_proxy failed, and not a handler that answers
+// with such a status on purpose: Caddy notes where an error was made.
+func fromProxy(err error) bool {
+	he, ok := errors.AsType[caddyhttp.HandlerError](err)
+	return ok && strings.HasPrefix(he.Trace, "reverseproxy.")
 }
 
 // cause is what a handler's error is about. A refusal must not wrap the error

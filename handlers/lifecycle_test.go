@@ -2,7 +2,6 @@ package handlers_test
 
 import (
 	"encoding/json"
-	"errors"
 	"io/fs"
 	"net"
 	"net/http"

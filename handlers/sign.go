@@ -96,6 +96,9 @@ func (h *Sign) check(x *exchange) *gate.Refusal {
 			return refusal
 		}
 	}
+	if refusal := x.settleLength(); refusal != nil {
+		return refusal
+	}
 	if refusal := x.gate.Verify(&x.call, &x.signed, &h.rule); refusal != nil || again {
 		return refusal
 	}

@@ -44,27 +44,15 @@ type AdminAPI struct {
 	mux *http.ServeMux
 }
 
-// New returns the admin API of app. In a running Caddy the app is found by
-// Provision.
+// New returns the admin API of app. In Caddy it is that of the running app.
 func New(app Management) *AdminAPI { return &AdminAPI{app: app} }
 
 // CaddyModule returns the Caddy module information.
 func (*AdminAPI) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "admin.api.open_platform",
-		New: func() caddy.Module { return new(AdminAPI) },
+		New: func() caddy.Module { return New(running{}) },
 	}
-}
-
-// Provision finds the app. Caddy provisions admin modules before the apps, and
-// for configurations without our app too; an app that fails says so itself.
-func (a *AdminAPI) Provision(ctx caddy.Context) error {
-	app, err := ctx.AppIfConfigured("open_platform")
-	if err != nil {
-		return nil //nolint:nilerr // see above
-	}
-	a.app, _ = app.(Management)
-	return nil
 }
 
 // Routes returns the one route of the admin API.
@@ -120,14 +108,16 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 	}
 }
 
+var errNotConfigured = errors.New("the running configuration has no open_platform app; add the global option open_platform")
+
 // serve routes one request. The error it returns is logged and rendered by
 // Caddy; a user's mistake is answered here, for it is no event of the server.
 func (a *AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if h, pattern := a.mux.Handler(r); pattern == "" {
 		return notRouted(h, w, r)
 	}
-	if a.app == nil {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the running configuration has no open_platform app; add the global option open_platform")}
+	if r, ok := a.app.(running); ok && r.app() == nil {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errNotConfigured}
 	}
 	if a.app.Service() == nil && r.URL.Path != PathPrefix+"/status" {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the store is not open yet; try again in a moment")}
@@ -263,8 +253,5 @@ func readBody(r *http.Request) ([]byte, error) {
 	return data, nil
 }
 
-// Interface guards
-var (
-	_ caddy.AdminRouter = (*AdminAPI)(nil)
-	_ caddy.Provisioner = (*AdminAPI)(nil)
-)
+// Interface guard
+var _ caddy.AdminRouter = (*AdminAPI)(nil)

@@ -218,7 +218,7 @@ func TestAdminCatalogMistakesListEveryLine(t *testing.T) {
 }
 
 func TestAdminWithoutApp(t *testing.T) {
-	api := new(adminapi.AdminAPI)
+	api := new(adminapi.AdminAPI).CaddyModule().New().(*adminapi.AdminAPI)
 	serve := api.Routes()[0].Handler
 	err := serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, adminapi.PathPrefix+"/status", nil))
 	var apiErr caddy.APIError

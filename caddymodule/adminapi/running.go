@@ -1,0 +1,62 @@
+package adminapi
+
+import (
+	"context"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// running is the app of the configuration that runs, looked up anew for each
+// request: Caddy puts a new configuration's admin endpoint in place before it
+// knows whether that configuration will ever run.
+type running struct{}
+
+// app is nil while no configuration with our app runs.
+func (running) app() Management {
+	app, err := caddy.ActiveContext().AppIfConfigured("open_platform")
+	if err != nil {
+		return nil
+	}
+	management, _ := app.(Management)
+	return management
+}
+
+func (r running) Service() *platform.Service {
+	if app := r.app(); app != nil {
+		return app.Service()
+	}
+	return nil
+}
+
+func (r running) PreviewCatalog(ctx context.Context, source string, data []byte) (*platform.CatalogDiff, error) {
+	if app := r.app(); app != nil {
+		return app.PreviewCatalog(ctx, source, data)
+	}
+	return nil, errNotConfigured
+}
+
+func (r running) ApplyCatalog(ctx context.Context, actor, source string, data []byte) (*platform.CatalogDiff, error) {
+	if app := r.app(); app != nil {
+		return app.ApplyCatalog(ctx, actor, source, data)
+	}
+	return nil, errNotConfigured
+}
+
+func (r running) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
+	if app := r.app(); app != nil {
+		return app.RotateMasterKey(ctx, progress)
+	}
+	return errNotConfigured
+}
+
+func (r running) Status(ctx context.Context) StatusReport {
+	if app := r.app(); app != nil {
+		return app.Status(ctx)
+	}
+	return StatusReport{StorageError: errNotConfigured.Error()}
+}
+
+// Interface guard
+var _ Management = running{}
