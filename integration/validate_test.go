@@ -1,0 +1,99 @@
+package integration
+
+import (
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestValidate: a configuration is checked without touching the store or the
+// network, also beside a running server.
+func TestValidate(t *testing.T) {
+	// Caddy itself keeps locks and certificates in ./data/caddy.
+	caddyfile := strings.Replace(globals(""), "./data/openplatform.db", "./absent/folder/openplatform.db", 1) + gated("http://127.0.0.1:%site%", "sandbox", "dialects op1 top")
+	n := newNode(t)
+	n.openShop()
+	n.write("shop.openapi.yaml", n.fill(shopCatalog))
+	n.configure(caddyfile)
+
+	t.Run("nothing is made", func(t *testing.T) {
+		// The ports are taken, which a check must not notice.
+		for _, name := range []string{"site", "admin"} {
+			taken, err := net.Listen("tcp", "127.0.0.1:"+n.word(name))
+			require.NoError(t, err)
+			defer taken.Close()
+		}
+		out, err := n.command("validate", "--config", "Caddyfile").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "Valid configuration")
+		require.NoDirExists(t, filepath.Join(n.dir, "absent"))
+	})
+
+	t.Run("beside a running server", func(t *testing.T) {
+		n.run()
+		a := n.newApp()
+		before := n.snapshot("absent")
+		files := n.openFiles("openplatform.db")
+		out, err := n.command("validate", "--config", "Caddyfile").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, before, n.snapshot("absent"))
+		require.Equal(t, files, n.openFiles("openplatform.db"))
+		send(t, n.plain(), a.sign(t, call{url: n.fill("http://127.0.0.1:%site%/v1/echo")})).passed(t)
+	})
+
+	t.Run("what is wrong is named", func(t *testing.T) {
+		for name, c := range map[string]struct{ caddyfile, want string }{
+			"environment": {globals("") + gated("http://127.0.0.1:%site%", "moon", ""), "moon"},
+			"dialect":     {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "dialects op1 esperanto"), "esperanto"},
+			"option":      {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "bufer 1MiB"), "bufer"},
+			"no app":      {"http://127.0.0.1:%site% {\n\topen_gate sandbox\n}\n", "add the global option open_platform"},
+		} {
+			n.write("wrong.Caddyfile", n.fill(c.caddyfile))
+			out, err := n.command("validate", "--adapter", "caddyfile", "--config", "wrong.Caddyfile").CombinedOutput()
+			require.Error(t, err, name)
+			require.Contains(t, string(out), c.want, name)
+		}
+	})
+}
+
+// snapshot tells size and time of every file below a folder, but for those
+// that a running store goes on writing.
+func (n *node) snapshot(folder string) map[string]string {
+	n.t.Helper()
+	files := map[string]string{}
+	require.NoError(n.t, filepath.WalkDir(filepath.Join(n.dir, folder), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) == ".db-wal" || filepath.Ext(path) == ".db-shm" {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			files[path] = info.ModTime().Format(time.RFC3339Nano)
+		}
+		return err
+	}))
+	return files
+}
+
+// TestAdaptExample: the shipped configuration is shorthand for the four stages.
+func TestAdaptExample(t *testing.T) {
+	n := newNode(t)
+	example, err := os.ReadFile("../Caddyfile.example")
+	require.NoError(t, err)
+	n.write("Caddyfile.example", string(example))
+	out, err := n.command("adapt", "--config", "Caddyfile.example").Output()
+	require.NoError(t, err)
+	for _, want := range []string{`"handler":"open_ip"`, `"handler":"open_sign"`, `"handler":"open_scope"`, `"handler":"open_rate"`, `"handler":"open_mock"`, `"handler":"open_problem"`} {
+		require.Contains(t, string(out), want)
+	}
+	require.NoDirExists(t, filepath.Join(n.dir, "data"))
+	n.write("examples/mall.openapi.yaml", "openapi: 3.1.0\ninfo: {title: x, version: \"1\"}\npaths: {}\n")
+	both, err := n.command("validate", "--adapter", "caddyfile", "--config", "Caddyfile.example").CombinedOutput()
+	require.NoError(t, err, "%s", both)
+	require.NoFileExists(t, filepath.Join(n.dir, "data", "openplatform.db"))
+}
