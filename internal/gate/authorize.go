@@ -43,7 +43,7 @@ func (g *Gate) Authorize(ctx context.Context, c *Call, method, rawPath, token st
 	if refusal := g.route(c, method, rawPath); refusal != nil {
 		return refusal
 	}
-	if !c.api.serves(g.now()) {
+	if !c.api.serves(c.Started) {
 		return refuse(StageScope, APIOffline, c.api.ID()+" is offline")
 	}
 	if refusal := g.checkPackage(c); refusal != nil {
@@ -67,7 +67,7 @@ func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 		return refuse(StageScope, RequestMalformed, err.Error())
 	}
 	if name := c.Claim.APIName; name != "" {
-		c.api = c.catalog.named(name, c.Claim.APIVersion, g.now())
+		c.api = c.catalog.named(name, c.Claim.APIVersion, c.Started)
 		if c.api == nil {
 			return refuse(StageScope, APIUnknown, fmt.Sprintf("no API is named %.100q", name))
 		}
@@ -99,7 +99,7 @@ func (g *Gate) checkPackage(c *Call) *Refusal {
 		return refuse(StageScope, PackageNotGranted, fmt.Sprintf(
 			"%s needs the package %s, which the app does not have", c.api.ID(), c.api.Package))
 	}
-	switch period.State(g.now()) {
+	switch period.State(c.Started) {
 	case platform.NotYet:
 		return refuse(StageScope, PackageExpired, fmt.Sprintf(
 			"the app's package %s begins on %s", c.api.Package, period.From.UTC().Format("2006-01-02 15:04 MST")))

@@ -215,6 +215,7 @@ func rule(t testing.TB, env platform.Environment, dialects ...string) *Rule {
 
 // verify walks a call through the stages that open_ip and open_sign run.
 func (f *fixture) verify(c *Call, r *signing.Request, rule *Rule) *Refusal {
+	f.Start(c)
 	f.t.Helper()
 	ctx := context.Background()
 	require.NoError(f.t, f.Identify(ctx, c, r, rule.Dialects))

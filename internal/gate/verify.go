@@ -61,7 +61,7 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 	if !slices.Contains(rule.Names, c.Claim.Dialect) {
 		return dialectRefusal(c.Claim.Dialect, rule.Names)
 	}
-	opt := signing.Options{Now: g.now(), Skew: rule.Skew}
+	opt := signing.Options{Now: c.Started, Skew: rule.Skew}
 	if c.app == nil {
 		_, err := c.Claim.Verify(req, decoys[c.Claim.Dialect].keys, opt)
 		if errors.Is(err, signing.ErrTimestamp) || errors.Is(err, signing.ErrMalformed) {
