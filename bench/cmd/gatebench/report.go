@@ -13,6 +13,7 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 
 // The figures of a run that are reported.
 func cpuFigure(s sample) float64       { return microseconds(s.gateway) }
+func steadyFigure(s sample) float64    { return microseconds(s.steady) }
 func generatorFigure(s sample) float64 { return microseconds(s.generator) }
 func upstreamFigure(s sample) float64  { return microseconds(s.upstream) }
 func p50Figure(s sample) float64       { return milliseconds(s.p50) }
@@ -56,6 +57,7 @@ func lines(s series, suffix string) []line {
 	if len(s[gated]) > 0 && len(s[plain]) > 0 {
 		out = append(out,
 			line{"gate/plain cpu ratio" + suffix, quotient(gated, plain, cpuFigure), 3},
+			line{"gate/plain cpu ratio at an equal rate" + suffix, quotient(gated, plain, steadyFigure), 3},
 			line{"gate/plain p99 ratio" + suffix, quotient(gated, plain, p99Figure), 3},
 			line{"gate extra cpu µs" + suffix, spreadOf(differences(s.column(gated, cpuFigure), s.column(plain, cpuFigure))), 1},
 			line{"gate extra allocations" + suffix, spreadOf(differences(s.column(gated, allocsFigure), s.column(plain, allocsFigure))), 1},
@@ -68,7 +70,10 @@ func lines(s series, suffix string) []line {
 		out = append(out, line{"plain/default cpu ratio" + suffix, quotient(plain, defaults, cpuFigure), 3})
 	}
 	if len(s[control]) > 0 && len(s[plain]) > 0 {
-		out = append(out, line{"noise: plain/plain cpu ratio" + suffix, quotient(control, plain, cpuFigure), 3})
+		out = append(out,
+			line{"noise: plain/plain cpu ratio" + suffix, quotient(control, plain, cpuFigure), 3},
+			line{"noise: plain/plain cpu ratio at an equal rate" + suffix, quotient(control, plain, steadyFigure), 3},
+		)
 	}
 	return append(out, line{"load generator/gateway cpu ratio" + suffix, spreadOf(ratios(s.column(plain, generatorFigure), s.column(plain, cpuFigure))), 2})
 }

@@ -10,7 +10,7 @@ import (
 
 func TestLines(t *testing.T) {
 	run := func(cpu time.Duration, allocs float64) sample {
-		return sample{rate: 5000, gateway: cpu * time.Microsecond, generator: 50 * time.Microsecond, allocs: allocs, p99: time.Millisecond}
+		return sample{rate: 5000, gateway: cpu * time.Microsecond, steady: (100 + cpu) * time.Microsecond, generator: 50 * time.Microsecond, allocs: allocs, p99: time.Millisecond}
 	}
 	s := series{
 		plain:    {run(100, 209), run(200, 209), run(100, 209)},
@@ -23,6 +23,8 @@ func TestLines(t *testing.T) {
 	}
 	require.Equal(t, `gate/plain cpu ratio: 1.050
     runs: 1.040 to 1.050
+gate/plain cpu ratio at an equal rate: 1.025
+    runs: 1.020 to 1.033
 gate/plain p99 ratio: 1.000
     runs: 1.000 to 1.000
 gate extra cpu µs: 5.0

@@ -26,7 +26,8 @@ type sample struct {
 	rate                         float64
 	gateway, generator, upstream time.Duration
 	allocs                       float64
-	// At the fixed rate.
+	// At the fixed rate: CPU time of the gateway for each request, latency.
+	steady   time.Duration
 	p50, p99 time.Duration
 }
 
@@ -70,13 +71,32 @@ func (r *rig) compare(ctx context.Context, scheme string, variants []variant, ru
 		if err != nil {
 			return sample{}, fmt.Errorf("measuring %s of %s: %w", scheme, v, err)
 		}
-		seen, err := r.attack(ctx, loads[v], perSecond(rate), r.duration)
-		if err != nil {
-			return sample{}, fmt.Errorf("measuring latency of %s of %s: %w", scheme, v, err)
+		if err := r.atRate(ctx, loads[v], rate, &got); err != nil {
+			return sample{}, fmt.Errorf("measuring %s of %s at a fixed rate: %w", scheme, v, err)
 		}
-		got.p50, got.p99 = seen.p50, seen.p99
 		return got, nil
 	})
+}
+
+// atRate measures latency, and CPU time once more, at a rate that is the same
+// for all variants.
+func (r *rig) atRate(ctx context.Context, l load, rate int, s *sample) error {
+	g := r.gateways[l.site.Variant]
+	before, err := cpuTime(g.pid())
+	if err != nil {
+		return err
+	}
+	seen, err := r.attack(ctx, l, perSecond(rate), r.duration)
+	if err != nil {
+		return err
+	}
+	after, err := cpuTime(g.pid())
+	if err != nil {
+		return err
+	}
+	s.steady = (after - before) / time.Duration(seen.requests)
+	s.p50, s.p99 = seen.p50, seen.p99
+	return nil
 }
 
 // flood measures what calls with a bad signature cost the gate beside good
