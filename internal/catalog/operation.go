@@ -140,7 +140,7 @@ func (p *parser) operationName(op value, s settings) string {
 	}
 	const want = "x-open-name: trade.order.get"
 	if ok {
-		p.fail(op.key, op.ptr, want, "the API has no name: its operationId %q is not lower-case words joined by dots", clip(id.node.Value))
+		p.fail(op.key, op.ptr, want, "the API has no name: its operationId %q is not words joined by dots", clip(id.node.Value))
 	} else {
 		p.fail(op.key, op.ptr, want, "the API has no name")
 	}

@@ -68,7 +68,7 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"no name", op("summary: x"), 5, at, "the API has no name; want x-open-name"},
 		{"operationId is no name", op("operationId: listOrders"), 5, at, `operationId "listOrders" is not`},
-		{"bad name", op("x-open-name: listOrders"), 6, at + "/x-open-name", `"listOrders" is no API name; want lower-case words`},
+		{"bad name", op("x-open-name: listOrders"), 6, at + "/x-open-name", `"listOrders" is no API name; want words`},
 		{"name of one word", op("x-open-name: orders"), 6, at + "/x-open-name", "no API name"},
 		{"empty name", op(`x-open-name: ""`), 6, at + "/x-open-name", "no API name"},
 		{"misspelt extension", op(name, "x-open-pakage: trade"), 7, at + "/x-open-pakage", `no extension "x-open-pakage"; want x-open-package`},

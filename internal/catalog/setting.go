@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	apiNames     = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$`)
+	apiNames     = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+$`)
 	versions     = regexp.MustCompile(`^[0-9]{1,5}(\.[0-9]{1,5}){0,2}$`)
 	packageNames = regexp.MustCompile(`^[a-z][a-z0-9]*([._-][a-z0-9]+)*$`)
 	rates        = regexp.MustCompile(`^([0-9]{1,18})/([0-9]*[a-z][0-9a-z.]*)(?: burst ([0-9]{1,18}))?$`)
@@ -33,7 +33,7 @@ var (
 func (p *parser) apiName(v value) string {
 	s := p.text(v)
 	if s != "" && !isAPIName(s) || s == "" && v.node.Kind == yaml.ScalarNode {
-		p.fail(v.node, v.ptr, "lower-case words joined by dots, as trade.order.get", "%q is no API name", clip(s))
+		p.fail(v.node, v.ptr, "words joined by dots, as trade.order.get", "%q is no API name", clip(s))
 		return ""
 	}
 	return s

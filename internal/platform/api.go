@@ -33,7 +33,8 @@ const BasicPackage = "basic"
 
 // API is one operation of the catalog. Name and Version identify it.
 type API struct {
-	// Name is dotted and lower case: "trade.order.get".
+	// Name is words joined by dots: "trade.order.get". Upper case counts, since
+	// the dialects of other platforms carry names such as "order.searchList".
 	Name string `json:"name"`
 	// Version is "1.0", "2.0", ...
 	Version string `json:"version"`

@@ -62,7 +62,7 @@ func checkCatalogFile(f CatalogFile) error {
 // checkAPI checks one API; place names it as long as it has no proper ID.
 func checkAPI(place string, a *API) error {
 	if len(a.Name) > 128 || !apiName.MatchString(a.Name) {
-		return &FieldError{Field: place + ".name", Problem: fmt.Sprintf("%q is no API's name", a.Name), Want: `dotted and lower case: "trade.order.get"`}
+		return &FieldError{Field: place + ".name", Problem: fmt.Sprintf("%q is no API's name", a.Name), Want: `words joined by dots: "trade.order.get"`}
 	}
 	if !apiVersion.MatchString(a.Version) {
 		return &FieldError{Field: place + ".version", Problem: fmt.Sprintf("%q is no version of %s", a.Version, a.Name), Want: `numbers: "1.0"`}

@@ -139,7 +139,7 @@ func TestVectors(t *testing.T) {
 				t.Run(v.Name, func(t *testing.T) {
 					if !Known(v.ownName()) {
 						skip := t.Skipf
-						skip("scheme %s is not implemented", dialect)
+						skip("scheme %s: not one of ours", dialect)
 					}
 					testVector(t, v)
 				})
