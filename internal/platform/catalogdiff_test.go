@@ -224,7 +224,7 @@ func TestCatalogFieldErrors(t *testing.T) {
 		"package source":     {"packages[0].source", platform.CatalogFile{Source: "s", Digest: "x", Packages: []platform.Package{{Name: "a"}}}},
 		"package twice":      {"packages[1].name", platform.CatalogFile{Source: "s", Digest: "x", Packages: []platform.Package{{Name: "a", Source: "s"}, {Name: "a", Source: "s"}}}},
 		"API twice":          {"a.get@1.0.name", file("x", api("a.get", "GET", "/a"), api("a.get", "PUT", "/a"))},
-		"API name":           {"apis[0].name", with(func(a *platform.API) { a.Name = "A.Get" })},
+		"API name":           {"apis[0].name", with(func(a *platform.API) { a.Name = "a-b.get" })},
 		"API version":        {"apis[0].version", with(func(a *platform.API) { a.Version = "v1" })},
 		"API title":          {"a.get@1.0.title", with(func(a *platform.API) { a.Title = strings.Repeat("a", 300) })},
 		"API method":         {"a.get@1.0.method", with(func(a *platform.API) { a.Method = "get" })},
