@@ -39,9 +39,9 @@ type exchange struct {
 	used   int
 }
 
-// maxHeaders is how many headers the gate can set: seven on the request, six
-// on the response, and a rewritten Connection header.
-const maxHeaders = 16
+// maxHeaders is how many headers a call usually has set at the most: seven on
+// the request, three on the response. Rarer ones allocate.
+const maxHeaders = 10
 
 // exchangeKey is the name under which the request's variables hold the exchange.
 const exchangeKey = "open_platform"

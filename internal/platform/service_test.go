@@ -155,7 +155,7 @@ func TestFieldErrors(t *testing.T) {
 		"plan app_api":     {"app_api.quota.day", planOf(platform.Plan{Name: "a", AppAPI: platform.Limits{Quota: limit.Quota{Day: -1}}})},
 		"plan app_user":    {"app_user.rate.period", planOf(platform.Plan{Name: "a", AppUser: platform.Limits{Rate: limit.Rate{Requests: 1}}})},
 		"plan api":         {"apis.a.get.rate.requests", planOf(platform.Plan{Name: "a", APIs: map[string]platform.Limits{"a.get": {Rate: minute}}})},
-		"plan api name":    {"apis.A", planOf(platform.Plan{Name: "a", APIs: map[string]platform.Limits{"A": {}}})},
+		"plan api name":    {"apis.no name", planOf(platform.Plan{Name: "a", APIs: map[string]platform.Limits{"no name": {}}})},
 		"platform limits":  {"quota.month", func() error { return f.SetPlatformLimits(ctx, "t", platform.Limits{Quota: limit.Quota{Month: -1}}) }},
 		"list limit":       {"limit", func() error { _, err := f.Apps(ctx, platform.AppFilter{}, platform.Page{Limit: -1}); return err }},
 		"list status":      {"status", func() error { _, err := f.Apps(ctx, platform.AppFilter{Status: "x"}, platform.Page{}); return err }},
