@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -152,9 +153,11 @@ func newAppCache(store platform.Reader, size int, staleness time.Duration) (*app
 			return time.Duration(c.staleness.Load())
 		}),
 		// An app is looked at again long before it goes stale; while the store
-		// is down the look fails and the entry serves on.
+		// is down the look fails and the entry serves on. Apps that were loaded
+		// together are not looked at together.
 		RefreshCalculator: otter.RefreshWritingFunc(func(otter.Entry[string, *app]) time.Duration {
-			return time.Duration(c.staleness.Load()) / 4
+			staleness := time.Duration(c.staleness.Load())
+			return staleness/4 + rand.N(max(staleness/2, 1)) //nolint:gosec // G404: any spread will do
 		}),
 		Logger: &otter.NoopLogger{},
 	})

@@ -180,7 +180,7 @@ func TestRefresh(t *testing.T) {
 		suspended := newApp("ak")
 		suspended.Status = platform.Suspended
 		f.reader.set(func(r *reader) { r.apps["ak"] = suspended })
-		pass(20 * time.Second)
+		pass(46 * time.Second) // three quarters of the staleness are the latest
 		f.refusalOf("ak")
 		synctest.Wait()
 		require.Equal(t, "app_suspended", f.refusalOf("ak"))

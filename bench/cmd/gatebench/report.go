@@ -56,23 +56,29 @@ func lines(s series, suffix string) []line {
 	var out []line
 	if len(s[gated]) > 0 && len(s[plain]) > 0 {
 		out = append(out,
-			line{"gate/plain cpu ratio" + suffix, quotient(gated, plain, cpuFigure), 3},
-			line{"gate/plain cpu ratio at an equal rate" + suffix, quotient(gated, plain, steadyFigure), 3},
+			line{"gate/plain cpu ratio" + suffix, quotient(gated, plain, steadyFigure), 3},
+			line{"gate/plain cpu ratio in a closed loop" + suffix, quotient(gated, plain, cpuFigure), 3},
 			line{"gate/plain p99 ratio" + suffix, quotient(gated, plain, p99Figure), 3},
 			line{"gate extra cpu µs" + suffix, spreadOf(differences(s.column(gated, cpuFigure), s.column(plain, cpuFigure))), 1},
 			line{"gate extra allocations" + suffix, spreadOf(differences(s.column(gated, allocsFigure), s.column(plain, allocsFigure))), 1},
 		)
 	}
 	if len(s[gated]) > 0 && len(s[defaults]) > 0 {
-		out = append(out, line{"gate/default cpu ratio" + suffix, quotient(gated, defaults, cpuFigure), 3})
+		out = append(out,
+			line{"gate/default cpu ratio" + suffix, quotient(gated, defaults, steadyFigure), 3},
+			line{"gate/default cpu ratio in a closed loop" + suffix, quotient(gated, defaults, cpuFigure), 3},
+		)
 	}
 	if len(s[plain]) > 0 && len(s[defaults]) > 0 {
-		out = append(out, line{"plain/default cpu ratio" + suffix, quotient(plain, defaults, cpuFigure), 3})
+		out = append(out,
+			line{"plain/default cpu ratio" + suffix, quotient(plain, defaults, steadyFigure), 3},
+			line{"plain/default cpu ratio in a closed loop" + suffix, quotient(plain, defaults, cpuFigure), 3},
+		)
 	}
 	if len(s[control]) > 0 && len(s[plain]) > 0 {
 		out = append(out,
-			line{"noise: plain/plain cpu ratio" + suffix, quotient(control, plain, cpuFigure), 3},
-			line{"noise: plain/plain cpu ratio at an equal rate" + suffix, quotient(control, plain, steadyFigure), 3},
+			line{"noise: plain/plain cpu ratio" + suffix, quotient(control, plain, steadyFigure), 3},
+			line{"noise: plain/plain cpu ratio in a closed loop" + suffix, quotient(control, plain, cpuFigure), 3},
 		)
 	}
 	return append(out, line{"load generator/gateway cpu ratio" + suffix, spreadOf(ratios(s.column(plain, generatorFigure), s.column(plain, cpuFigure))), 2})

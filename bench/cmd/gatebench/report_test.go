@@ -21,19 +21,23 @@ func TestLines(t *testing.T) {
 	for _, l := range lines(s, "") {
 		l.print(&out)
 	}
-	require.Equal(t, `gate/plain cpu ratio: 1.050
-    runs: 1.040 to 1.050
-gate/plain cpu ratio at an equal rate: 1.025
+	require.Equal(t, `gate/plain cpu ratio: 1.025
     runs: 1.020 to 1.033
+gate/plain cpu ratio in a closed loop: 1.050
+    runs: 1.040 to 1.050
 gate/plain p99 ratio: 1.000
     runs: 1.000 to 1.000
 gate extra cpu µs: 5.0
     runs: 4.0 to 10.0
 gate extra allocations: 8.0
     runs: 7.0 to 8.0
-gate/default cpu ratio: 0.840
+gate/default cpu ratio: 0.907
+    runs: 0.886 to 0.911
+gate/default cpu ratio in a closed loop: 0.840
     runs: 0.832 to 0.840
-plain/default cpu ratio: 0.800
+plain/default cpu ratio: 0.889
+    runs: 0.857 to 0.889
+plain/default cpu ratio in a closed loop: 0.800
     runs: 0.800 to 0.800
 load generator/gateway cpu ratio: 0.50
     runs: 0.25 to 0.50
