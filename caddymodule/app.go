@@ -55,7 +55,7 @@ type App struct {
 
 	// Nonces is how many nonces are remembered at once; when it is reached,
 	// calls are refused until old ones expire. It takes 22 to 32 bytes for
-	// each. A change takes effect at the next start. Default: 4000000.
+	// each. A change takes effect at the next start. Default: 10000000.
 	Nonces int `json:"nonces,omitempty"`
 
 	// Staleness is how long cached apps are served while the store cannot be

@@ -25,7 +25,7 @@ type Nonces interface {
 
 // NonceOptions are the settings of a MemoryNonces.
 type NonceOptions struct {
-	// Max is the number of nonces remembered at once. Default 4,000,000; a
+	// Max is the number of nonces remembered at once. Default 10,000,000; a
 	// nonce takes about 22 to 32 bytes.
 	Max int
 	// Bucket is the granularity of forgetting, in whole seconds. A nonce is
@@ -68,7 +68,7 @@ type nonceBucket struct {
 // NewMemoryNonces returns an empty store. It starts no goroutine.
 func NewMemoryNonces(o NonceOptions) *MemoryNonces {
 	if o.Max <= 0 {
-		o.Max = 4_000_000
+		o.Max = 10_000_000
 	}
 	if o.Bucket <= 0 {
 		o.Bucket = 5 * time.Minute
