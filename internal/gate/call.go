@@ -15,8 +15,8 @@ type Call struct {
 	RequestID string
 	// ClientIP is the caller's address as Caddy determined it, 4-in-6 unmapped.
 	ClientIP netip.Addr
-	// Started is when the call arrived: the time that signature, packages and
-	// periods are checked against. Counters take the time at which they count.
+	// Started is when the call arrived: the time that packages and periods are
+	// checked against. Signatures and counters take the time of their check.
 	Started time.Time
 	// Duration is the whole time it took; set when the call has ended.
 	Duration time.Duration

@@ -61,7 +61,9 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 	if !slices.Contains(rule.Names, c.Claim.Dialect) {
 		return dialectRefusal(c.Claim.Dialect, rule.Names)
 	}
-	opt := signing.Options{Now: c.Started, Skew: rule.Skew}
+	// Not the time of arrival: a body may have been long in coming, and a call
+	// must be fresh at the moment from which its nonce is remembered.
+	opt := signing.Options{Now: g.now(), Skew: rule.Skew}
 	if c.app == nil {
 		_, err := c.Claim.Verify(req, decoys[c.Claim.Dialect].keys, opt)
 		if errors.Is(err, signing.ErrTimestamp) || errors.Is(err, signing.ErrMalformed) {
@@ -154,7 +156,12 @@ func (g *Gate) SpendNonce(ctx context.Context, c *Call, req *signing.Request, ru
 	defer g.scratch.Put(lent)
 	id := c.Claim.ReplayID(lent.replay[:0], req)
 	// One second more, since the window's end is still inside the window.
-	fresh, err := g.nonces.Use(ctx, now, c.app.Number, id, signed.Add(window+time.Second))
+	expiry := signed.Add(window + time.Second)
+	if !now.Before(expiry) {
+		// Its nonce may be forgotten already, if it was ever used.
+		return refuse(StageSignature, TimestampOutOfRange, "the body took longer to arrive than the signature is valid")
+	}
+	fresh, err := g.nonces.Use(ctx, now, c.app.Number, id, expiry)
 	switch {
 	case errors.Is(err, limit.ErrFull):
 		r := unavailable(StageSignature, err)

@@ -119,6 +119,22 @@ func TestTimestampWindow(t *testing.T) {
 	}
 }
 
+// TestSlowBody: a call whose body takes its time is as old as when it is whole.
+func TestSlowBody(t *testing.T) {
+	f := newFixture(t, platform.Catalog{}, newApp("ak"))
+	r, route := f.sign(signer{key: "ak"}, "GET", "/v1/orders", ""), rule(t, platform.Production)
+	c := newCall()
+	f.Start(c)
+	require.NoError(t, f.Identify(t.Context(), c, r, route.Dialects))
+	f.now = start.Add(time.Hour)
+	requireCode(t, "timestamp_out_of_range", f.Verify(c, r, route))
+
+	f.now = start
+	requireCode(t, "", f.Verify(c, r, route))
+	f.now = start.Add(time.Hour)
+	requireCode(t, "timestamp_out_of_range", f.SpendNonce(t.Context(), c, r, route))
+}
+
 func TestReplay(t *testing.T) {
 	f := newFixture(t, platform.Catalog{}, newApp("ak"), newApp("other"))
 	good := f.sign(signer{key: "ak"}, "GET", "/v1/orders", "")
