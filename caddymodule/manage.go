@@ -59,6 +59,9 @@ func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int
 	if err := store.WriteKeyFile(e.keyFile(), both.Keys()...); err != nil {
 		return err
 	}
+	// From here on secrets may be encrypted with the fresh key: should this stop
+	// halfway, the next rotation must keep it in the file.
+	e.keyring = both
 	if err := e.rekey(ctx, both, progress); err != nil {
 		return err
 	}
