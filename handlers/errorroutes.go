@@ -4,7 +4,19 @@ import (
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-openplatform/openplatform/internal/gate"
 )
+
+// answer hands a refusal to the site's error routes, or answers it where there
+// are none for it.
+func answer(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal, requestID string) error {
+	if err := caddyhttp.Error(refusal.Code.Status, refusal); hasErrorRoutes(r, err) {
+		refusalHeaders(w.Header(), refusal)
+		return err
+	}
+	return writeProblem(w, r, problemOf(refusal, requestID))
+}
 
 // hasErrorRoutes tells whether a handle_errors route of the request's site
 // takes the error. Error routes belong to the whole server, and may be for

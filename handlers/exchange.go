@@ -101,11 +101,7 @@ func (x *exchange) end(err error) error {
 		}
 		return nil
 	}
-	if err := caddyhttp.Error(refusal.Code.Status, refusal); hasErrorRoutes(x.request, err) {
-		refusalHeaders(x.writer.Header(), refusal)
-		return err
-	}
-	return writeProblem(x.writer.wrapper.ResponseWriter, x.request, problemOf(refusal, x.call.RequestID))
+	return answer(x.writer.wrapper.ResponseWriter, x.request, refusal, x.call.RequestID)
 }
 
 // record has the call recorded, once. Where a handler aborts the connection

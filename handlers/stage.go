@@ -49,7 +49,11 @@ func (s *stage) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	}
 	g, err := s.app.Gate(r.Context())
 	if err != nil {
-		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+		// There is no gate yet to begin a call with.
+		return answer(w, r, &gate.Refusal{
+			Code: gate.StoreUnavailable, Stage: gate.StageIP, Err: err,
+			Detail: "the call could not be checked; try again soon",
+		}, "")
 	}
 	x := begin(g, w, r, s.logger)
 	defer x.record()
