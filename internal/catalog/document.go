@@ -119,7 +119,8 @@ func joinSurrogates(data []byte) []byte {
 	return out
 }
 
-// escapedRune reads a \uXXXX at the start of b; 0 if there is none.
+// escapedRune reads a \u escape of four digits at the start of b; 0 if there is
+// none.
 func escapedRune(b []byte) rune {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0

@@ -22,10 +22,6 @@ func (r Result) appendPolicy(dst []byte) []byte {
 	return dst
 }
 
-// RetryAfterSeconds is the value of a Retry-After field: whole seconds, rounded
-// up, at least 1 for a refused call and 0 for an allowed one.
-func (r Result) RetryAfterSeconds() int64 { return seconds(r.RetryAfter) }
-
 // AppendRateLimit appends the value of a RateLimit field, such as
 // "app";r=99;t=12, as draft-ietf-httpapi-ratelimit-headers-11 section 4 has it.
 // It appends nothing if there is no limit.

@@ -12,7 +12,6 @@ func TestRateLimitFields(t *testing.T) {
 	for name, tc := range map[string]struct {
 		in                        Result
 		limit, policy, policyName string
-		retryAfter                int64
 	}{
 		"rate": {
 			in:    Result{Allowed: true, Scope: ScopeApp, Limit: 100, Window: time.Minute, Remaining: 99, Reset: 12 * time.Second},
@@ -26,14 +25,14 @@ func TestRateLimitFields(t *testing.T) {
 			in: Result{
 				Scope: ScopeAPI, Limit: 60, Window: time.Minute, Reset: time.Minute, RetryAfter: 1001 * time.Millisecond,
 			},
-			limit: `"api";r=0;t=2`, policy: `"api";q=60;w=60`, policyName: "api", retryAfter: 2,
+			limit: `"api";r=0;t=2`, policy: `"api";q=60;w=60`, policyName: "api",
 		},
 		"daily quota": {
 			in: Result{
 				Quota: true, Unit: UnitDay, Scope: ScopeApp, Limit: 1000,
 				Window: 24 * time.Hour, Reset: time.Hour, RetryAfter: time.Hour,
 			},
-			limit: `"app-day";r=0;t=3600`, policy: `"app-day";q=1000;w=86400`, policyName: "app-day", retryAfter: 3600,
+			limit: `"app-day";r=0;t=3600`, policy: `"app-day";q=1000;w=86400`, policyName: "app-day",
 		},
 		"monthly quota": {
 			in: Result{
@@ -58,7 +57,6 @@ func TestRateLimitFields(t *testing.T) {
 			require.Equal(t, "x"+tc.limit, string(AppendRateLimit([]byte("x"), tc.in)))
 			require.Equal(t, "x"+tc.policy, string(AppendRateLimitPolicy([]byte("x"), tc.in)))
 			require.Equal(t, tc.policyName, tc.in.Policy())
-			require.Equal(t, tc.retryAfter, tc.in.RetryAfterSeconds())
 		})
 	}
 }

@@ -3,6 +3,8 @@ package platform
 import (
 	"fmt"
 	"io"
+
+	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
 // The prefixes tell what an identifier is for, also in a log or a leak.
@@ -26,7 +28,7 @@ func newID(r io.Reader, prefix string) (string, error) {
 // characters (381 bits) after its prefix; the SDKs of other platforms expect
 // 40 plain ones (206 bits).
 func newSecret(r io.Reader, dialect string) (string, error) {
-	if dialect == nativeDialect {
+	if dialect == signing.Op1 {
 		return randomString(r, secretPrefix, alphanumeric, 64)
 	}
 	return randomString(r, "", lowerDigits, 40)

@@ -125,8 +125,8 @@ func (s *Service) AllowDialect(ctx context.Context, actor, ref, dialect, method 
 	if err := checkDialect(dialect); err != nil {
 		return nil, err
 	}
-	if dialect == nativeDialect {
-		return nil, &FieldError{Field: "dialect", Problem: "every app may sign in " + nativeDialect, Want: "another dialect"}
+	if dialect == signing.Op1 {
+		return nil, &FieldError{Field: "dialect", Problem: "every app may sign in " + signing.Op1, Want: "another dialect"}
 	}
 	method, err := chooseMethod(dialect, method)
 	if err != nil {
@@ -153,8 +153,8 @@ func (s *Service) AllowDialect(ctx context.Context, actor, ref, dialect, method 
 
 // DisallowDialect takes a dialect from the app and ends its credentials.
 func (s *Service) DisallowDialect(ctx context.Context, actor, ref, dialect string) (*App, error) {
-	if dialect == nativeDialect {
-		return nil, &FieldError{Field: "dialect", Problem: nativeDialect + " cannot be taken from an app", Want: "another dialect, or suspend the app"}
+	if dialect == signing.Op1 {
+		return nil, &FieldError{Field: "dialect", Problem: signing.Op1 + " cannot be taken from an app", Want: "another dialect, or suspend the app"}
 	}
 	return s.updateApp(ctx, actor, ref, "dialect.disallow", func(_ Tx, a *App) error {
 		if a.dialect(dialect) == nil {

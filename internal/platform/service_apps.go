@@ -3,6 +3,8 @@ package platform
 import (
 	"context"
 	"fmt"
+
+	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
 // NewApp describes an app to make. Zero fields take the defaults: kind
@@ -29,7 +31,7 @@ func (s *Service) CreateApp(ctx context.Context, actor string, n NewApp) (*App, 
 		if app, err = s.newApp(ctx, tx, n); err != nil {
 			return event{}, err
 		}
-		if issued, err = s.issue(app, orSandbox(n.Environment), nativeDialect); err != nil {
+		if issued, err = s.issue(app, orSandbox(n.Environment), signing.Op1); err != nil {
 			return event{}, err
 		}
 		if err := tx.PutApp(ctx, app); err != nil {

@@ -10,9 +10,6 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
-// nativeDialect is the platform's own signature scheme, which every app may use.
-const nativeDialect = "op1"
-
 // maxLive is how many credentials of one environment and dialect are accepted
 // at a time: the one in use and the one that follows it.
 const maxLive = 2
@@ -39,7 +36,7 @@ type SecretRequest struct {
 // over without a gap. A third live one is ErrConflict.
 func (s *Service) AddSecret(ctx context.Context, actor, ref string, r SecretRequest) (*IssuedSecret, error) {
 	if r.Dialect == "" {
-		r.Dialect = nativeDialect
+		r.Dialect = signing.Op1
 	}
 	if err := checkDialect(r.Dialect); err != nil {
 		return nil, err
@@ -50,7 +47,7 @@ func (s *Service) AddSecret(ctx context.Context, actor, ref string, r SecretRequ
 	}
 	var issued *IssuedSecret
 	_, err = s.updateApp(ctx, actor, ref, "secret.add", func(_ Tx, a *App) error {
-		if r.Dialect != nativeDialect && a.dialect(r.Dialect) == nil {
+		if r.Dialect != signing.Op1 && a.dialect(r.Dialect) == nil {
 			return fmt.Errorf("app %s may not sign in %s: allow the dialect first: %w", a.ID, r.Dialect, ErrConflict)
 		}
 		issued, err = s.issue(a, env, r.Dialect)
@@ -74,7 +71,7 @@ func (s *Service) AddPublicKey(ctx context.Context, actor, ref string, env Envir
 	}
 	var added Credential
 	_, err = s.updateApp(ctx, actor, ref, "key.add", func(_ Tx, a *App) error {
-		err := s.addCredential(a, Credential{Environment: env, Kind: PublicKey, Dialect: nativeDialect, PublicKeyPEM: pem})
+		err := s.addCredential(a, Credential{Environment: env, Kind: PublicKey, Dialect: signing.Op1, PublicKeyPEM: pem})
 		if err == nil {
 			added = a.Credentials[len(a.Credentials)-1]
 		}
