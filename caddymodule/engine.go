@@ -115,7 +115,7 @@ func (e *engine) open(ctx context.Context) (err error) {
 	memory.RestoreQuotas(counts)
 	nonces := limit.NewMemoryNonces(limit.NonceOptions{Max: e.options.nonces, Rand: rand.Reader})
 	g, err := gate.New(ctx, gate.Options{
-		Store: st, Limiter: memory, Nonces: nonces, Recorder: e.metrics,
+		Store: st, Ledger: &limit.Local{Limits: memory, Nonces: nonces}, Recorder: e.metrics,
 		Apps: e.options.apps, Staleness: e.options.staleness,
 	})
 	if err != nil {

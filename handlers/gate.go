@@ -57,6 +57,7 @@ func parseGate(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		return nil, h.Err("open_gate needs an environment: write 'environment sandbox' or 'environment production'")
 	}
 	ip.Dialects, ip.Buffer = sign.Dialects, sign.Buffer
+	sign.NonceWithRate = true
 
 	route := caddyhttp.Route{HandlersRaw: stages(ip, sign, new(Scope), new(Rate))}
 	if matchers != nil {

@@ -90,6 +90,8 @@ type setup struct {
 	site, more string
 	// catalog is the OpenAPI file; "" is catalogFile.
 	catalog string
+	// without is cut out of the JSON configuration.
+	without string
 }
 
 // newWorld runs a site whose route is the given Caddyfile lines. UPSTREAM in
@@ -142,6 +144,8 @@ http://gate.test:1 {
 	require.NoError(w.t, err)
 	// The server is called directly, so any free port will do.
 	config = bytes.ReplaceAll(config, []byte(`"127.0.0.1:1"`), []byte(`"127.0.0.1:0"`))
+	require.Contains(w.t, string(config), s.without)
+	config = bytes.ReplaceAll(config, []byte(s.without), nil)
 	if err := caddy.Load(config, true); err != nil {
 		return err
 	}

@@ -32,8 +32,12 @@ func (h *Rate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 }
 
 func (h *Rate) check(x *exchange) *gate.Refusal {
+	admitted := x.call.Admitted()
 	refusal := x.gate.Charge(x.request.Context(), &x.call)
 	x.tellLimits()
+	if refusal == nil && !admitted {
+		x.tellUpstream()
+	}
 	return refusal
 }
 

@@ -37,7 +37,9 @@ func (h *Scope) check(x *exchange) *gate.Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	x.tellUpstream()
+	if x.call.Admitted() {
+		x.tellUpstream()
+	}
 	x.tellClient()
 	return nil
 }

@@ -40,6 +40,12 @@ type Sign struct {
 	// Default: each dialect's own window, 5 minutes for op1.
 	Skew caddy.Duration `json:"skew,omitempty"`
 
+	// NonceWithRate leaves the nonce to open_rate, which spends it together
+	// with the limits: one round trip to Redis, not two. It is for routes on
+	// which open_rate follows; open_gate sets it. Until the nonce is spent the
+	// upstream is not told who calls. Default: false.
+	NonceWithRate bool `json:"nonce_with_rate,omitempty"`
+
 	stage
 	rule gate.Rule
 }
@@ -69,7 +75,10 @@ func (h *Sign) Provision(ctx caddy.Context) error {
 	if h.MaxBody == 0 {
 		h.MaxBody = max(defaultMaxBody, h.Buffer)
 	}
-	h.rule = gate.Rule{Environment: environment, Dialects: set, Names: names, Skew: time.Duration(h.Skew)}
+	h.rule = gate.Rule{
+		Environment: environment, Dialects: set, Names: names,
+		Skew: time.Duration(h.Skew), NonceWithRate: h.NonceWithRate,
+	}
 	return h.provision(ctx)
 }
 

@@ -221,9 +221,7 @@ func TestOverTheRealStore(t *testing.T) {
 	st, err := store.OpenSQLite(ctx, filepath.Join(t.TempDir(), "store.db"), keys, store.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
-	g, err := New(ctx, Options{
-		Store: st, Limiter: limit.NewMemory(limit.MemoryOptions{}), Nonces: limit.NewMemoryNonces(limit.NonceOptions{Rand: rand.Reader}),
-	})
+	g, err := New(ctx, Options{Store: st, Ledger: newLedger(limit.NonceOptions{})})
 	require.NoError(t, err)
 	t.Cleanup(g.Close)
 	service := platform.NewService(platform.ServiceOptions{Store: st, OnChange: func(c platform.Change) {

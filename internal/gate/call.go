@@ -44,6 +44,8 @@ type Call struct {
 	user       User
 	granted    bool
 	charged    bool
+	// unspent holds a nonce that Charge will spend.
+	unspent *scratch
 	// ipChecked says that the caller's address was checked, with the whitelist
 	// of ipApp.
 	ipChecked bool
@@ -74,6 +76,10 @@ func (c *Call) API() *platform.API {
 	}
 	return c.api.API
 }
+
+// Admitted tells whether the call may go on to the upstream as far as the gate
+// has come: its signature is good and its nonce is not waiting to be spent.
+func (c *Call) Admitted() bool { return c.Verified && c.unspent == nil }
 
 // User is the merchant; the zero User when the call carries no authorization.
 func (c *Call) User() User { return c.user }

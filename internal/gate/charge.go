@@ -2,7 +2,9 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -14,7 +16,7 @@ const maxChecks = 5
 
 // Charge checks all limits that apply to the call and then charges all of
 // them; a refused call costs nothing, and a call is charged once, even if the
-// route has a second rate stage.
+// route has a second rate stage. A nonce that SpendNonce left is spent first.
 func (g *Gate) Charge(ctx context.Context, c *Call) *Refusal {
 	if !c.granted {
 		return refuse(StageRate, SignatureMissing, "the call has not passed open_sign and open_scope on this route")
@@ -22,21 +24,58 @@ func (g *Gate) Charge(ctx context.Context, c *Call) *Refusal {
 	if c.charged {
 		return nil
 	}
-	lent := g.scratch.Get().(*scratch)
+	lent := c.unspent
+	if lent == nil {
+		lent = g.scratch.Get().(*scratch)
+		lent.spend = limit.Spend{App: c.app.Number}
+	}
+	lent.spend.Checks = c.applicable(lent.checks[:0])
+	return g.spend(ctx, c, lent)
+}
+
+// spend has the ledger account for what the call spends, and takes lent back.
+func (g *Gate) spend(ctx context.Context, c *Call, lent *scratch) *Refusal {
 	defer g.scratch.Put(lent)
-	checks := c.applicable(lent.checks[:0])
-	if len(checks) == 0 {
+	c.unspent = nil
+	s := &lent.spend
+	if s.Nonce == nil && len(s.Checks) == 0 {
 		return nil
 	}
-	result, err := g.limiter.Take(ctx, g.now(), checks)
+	now := g.now()
+	result, err := g.ledger.Spend(ctx, now, s)
 	if err != nil {
-		return unavailable(StageRate, err)
+		c.granted = false
+		return ledgerRefusal(err, s, now)
+	}
+	if len(s.Checks) == 0 {
+		return nil
 	}
 	c.Limits, c.Limited = result, true
 	if result.Allowed {
 		c.charged = true
 		return nil
 	}
+	return limitRefusal(&result)
+}
+
+// ledgerRefusal turns the reason for which the ledger spent nothing into a refusal.
+func ledgerRefusal(err error, s *limit.Spend, now time.Time) *Refusal {
+	stage := StageSignature
+	if len(s.Checks) > 0 {
+		stage = StageRate
+	}
+	switch {
+	case errors.Is(err, limit.ErrUsed):
+		return refuse(StageSignature, NonceReused, "sign every call anew, with a nonce of its own")
+	case errors.Is(err, limit.ErrFull):
+		r := unavailable(StageSignature, err)
+		r.RetryAfter = s.Expiry.Sub(now)
+		return r
+	}
+	return unavailable(stage, err)
+}
+
+func limitRefusal(result *limit.Result) *Refusal {
 	r := refuse(StageRate, RateLimited, fmt.Sprintf(
 		"the limit of %d calls in %s (%s) is reached", result.Limit, result.Window, result.Scope))
 	if result.Quota {

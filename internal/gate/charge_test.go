@@ -193,22 +193,58 @@ func TestCallIsChargedOnce(t *testing.T) {
 	requireCode(t, "rate_limited", f.call(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), rule(t, platform.Production), ""))
 }
 
-// down is a limiter and a memory of nonces that cannot be reached.
+// TestNonceWithRate: a nonce that is left to the rate stage is spent there,
+// before the limits, and no call counts as admitted before.
+func TestNonceWithRate(t *testing.T) {
+	f := newFixture(t, platform.Catalog{
+		APIs:     []platform.API{onlineAPI("GET", "/v1/a", "a", "basic"), onlineAPI("GET", "/v1/b", "b", "extra")},
+		Packages: []platform.Package{{Name: "extra"}},
+		Platform: rate(1),
+	}, newApp("ak"))
+	route := rule(t, platform.Production)
+	route.NonceWithRate = true
+	again := func(path string) *Refusal {
+		f.nonce--
+		return f.call(newCall(), f.sign(signer{key: "ak"}, "GET", path, ""), route, "")
+	}
+
+	c, r := newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/b", "")
+	requireCode(t, "", f.verify(c, r, route))
+	require.False(t, c.Admitted())
+	requireCode(t, "package_not_granted", f.Authorize(t.Context(), c, r.Method, r.Path, ""))
+	requireCode(t, "package_not_granted", again("/v1/b"))
+
+	c, r = newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", "")
+	requireCode(t, "", f.call(c, r, route, ""))
+	require.True(t, c.Admitted())
+	requireCode(t, "nonce_reused", again("/v1/a"))
+	requireCode(t, "rate_limited", f.call(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), route, ""))
+	requireCode(t, "nonce_reused", again("/v1/a"))
+	requireCode(t, "signature_missing", f.Charge(t.Context(), refused(f, route)))
+}
+
+// refused is a call whose nonce the rate stage refused.
+func refused(f *fixture, route *Rule) *Call {
+	c := newCall()
+	f.nonce--
+	requireCode(f.t, "nonce_reused", f.call(c, f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), route, ""))
+	return c
+}
+
+// down is a ledger that cannot be reached.
 type down struct{}
 
-func (down) Take(context.Context, time.Time, []limit.Check) (limit.Result, error) {
+func (down) Spend(context.Context, time.Time, *limit.Spend) (limit.Result, error) {
 	return limit.Result{}, errDown
 }
 
-func (down) Use(context.Context, time.Time, uint64, []byte, time.Time) (bool, error) {
-	return false, errDown
-}
-
-func TestCountersDown(t *testing.T) {
+func TestLedgerDown(t *testing.T) {
 	f := newFixture(t, platform.Catalog{APIs: []platform.API{onlineAPI("GET", "/v1/a", "a", "basic")}, Platform: rate(10)}, newApp("ak"))
-	for stage, o := range map[Stage]Options{StageRate: {Limiter: down{}}, StageSignature: {Nonces: down{}}} {
-		f.open(o)
-		r := f.call(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), rule(t, platform.Production), "")
+	f.open(Options{Ledger: down{}})
+	for stage, withRate := range map[Stage]bool{StageRate: true, StageSignature: false} {
+		route := rule(t, platform.Production)
+		route.NonceWithRate = withRate
+		r := f.call(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), route, "")
 		requireCode(t, "store_unavailable", r)
 		require.Equal(t, stage, r.Stage)
 		require.ErrorIs(t, r, errDown)

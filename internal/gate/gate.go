@@ -20,9 +20,9 @@ import (
 
 // Options are what a gate stands on.
 type Options struct {
-	Store   platform.Reader
-	Limiter limit.Limiter
-	Nonces  limit.Nonces
+	Store platform.Reader
+	// Ledger accounts for nonces and limits.
+	Ledger limit.Ledger
 	// Tokens checks merchants' access tokens. Nil: no API that needs one passes.
 	Tokens TokenVerifier
 	// Recorder hears of every call. Nil: nobody does.
@@ -45,8 +45,7 @@ const (
 // Gate holds what all calls share. It is safe for concurrent use.
 type Gate struct {
 	store    platform.Reader
-	limiter  limit.Limiter
-	nonces   limit.Nonces
+	ledger   limit.Ledger
 	tokens   TokenVerifier
 	recorder Recorder
 	now      func() time.Time
@@ -55,10 +54,11 @@ type Gate struct {
 	scratch  sync.Pool // of *scratch
 }
 
-// scratch is memory that one stage needs for a moment. It is lent, so that a
+// scratch is what a call spends, and the memory for it. It is lent, so that a
 // call is not the larger for it.
 type scratch struct {
-	replay [64]byte
+	spend  limit.Spend
+	nonce  [64]byte
 	checks [maxChecks]limit.Check
 }
 
@@ -84,7 +84,7 @@ func New(ctx context.Context, o Options) (*Gate, error) {
 		return nil, err
 	}
 	g := &Gate{
-		store: o.Store, limiter: o.Limiter, nonces: o.Nonces, tokens: o.Tokens,
+		store: o.Store, ledger: o.Ledger, tokens: o.Tokens,
 		recorder: o.Recorder, now: o.Now, apps: apps,
 		scratch: sync.Pool{New: func() any { return new(scratch) }},
 	}

@@ -105,11 +105,8 @@ func newFixture(t testing.TB, catalog platform.Catalog, apps ...*platform.App) *
 func (f *fixture) open(o Options) {
 	f.t.Helper()
 	o.Store, o.Recorder = f.reader, f
-	if o.Limiter == nil {
-		o.Limiter = limit.NewMemory(limit.MemoryOptions{})
-	}
-	if o.Nonces == nil {
-		o.Nonces = limit.NewMemoryNonces(limit.NonceOptions{Rand: rand.Reader})
+	if o.Ledger == nil {
+		o.Ledger = newLedger(limit.NonceOptions{})
 	}
 	if o.Now == nil {
 		o.Now = func() time.Time { return f.now }
@@ -120,6 +117,12 @@ func (f *fixture) open(o Options) {
 	g, err := New(context.Background(), o)
 	require.NoError(f.t, err)
 	f.Gate = g
+}
+
+// newLedger is an empty ledger in memory.
+func newLedger(o limit.NonceOptions) *limit.Local {
+	o.Rand = rand.Reader
+	return &limit.Local{Limits: limit.NewMemory(limit.MemoryOptions{}), Nonces: limit.NewMemoryNonces(o)}
 }
 
 // Record notes what a call ended with.

@@ -23,6 +23,9 @@ type Rule struct {
 	// Skew is how far the signing time may lie from now; 0 means the
 	// dialect's own window.
 	Skew time.Duration
+	// NonceWithRate leaves the nonce to Charge, which spends it together with
+	// the limits, in one step of the ledger.
+	NonceWithRate bool
 }
 
 // decoys stand in for the keys of an unknown app, so that it takes as long as
@@ -144,35 +147,27 @@ func (c *Call) recheck(rule *Rule) *Refusal {
 }
 
 // SpendNonce makes sure that the call was not made before. It comes after the
-// signature, so that nobody else can spend an app's nonces.
+// signature, so that nobody else can spend an app's nonces. Where the rule
+// leaves the nonce to Charge, it is only noted.
 func (g *Gate) SpendNonce(ctx context.Context, c *Call, req *signing.Request, rule *Rule) *Refusal {
 	now := g.now()
 	signed := c.Claim.Time
 	if signed.IsZero() {
 		signed = now
 	}
-	window := c.Claim.Window(signing.Options{Now: now, Skew: rule.Skew})
-	lent := g.scratch.Get().(*scratch)
-	defer g.scratch.Put(lent)
-	id := c.Claim.ReplayID(lent.replay[:0], req)
 	// One second more, since the window's end is still inside the window.
-	expiry := signed.Add(window + time.Second)
+	expiry := signed.Add(c.Claim.Window(signing.Options{Now: now, Skew: rule.Skew}) + time.Second)
 	if !now.Before(expiry) {
 		// Its nonce may be forgotten already, if it was ever used.
 		return refuse(StageSignature, TimestampOutOfRange, "the body took longer to arrive than the signature is valid")
 	}
-	fresh, err := g.nonces.Use(ctx, now, c.app.Number, id, expiry)
-	switch {
-	case errors.Is(err, limit.ErrFull):
-		r := unavailable(StageSignature, err)
-		r.RetryAfter = window
-		return r
-	case err != nil:
-		return unavailable(StageSignature, err)
-	case !fresh:
-		return refuse(StageSignature, NonceReused, "sign every call anew, with a nonce of its own")
+	lent := g.scratch.Get().(*scratch)
+	lent.spend = limit.Spend{App: c.app.Number, Nonce: c.Claim.ReplayID(lent.nonce[:0], req), Expiry: expiry}
+	if rule.NonceWithRate {
+		c.unspent = lent
+		return nil
 	}
-	return nil
+	return g.spend(ctx, c, lent)
 }
 
 // CheckBody compares a body that was read whole with the digest that the

@@ -2,7 +2,6 @@ package gate
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"net/netip"
 	"testing"
@@ -150,14 +149,14 @@ func TestReplay(t *testing.T) {
 }
 
 func TestForgeriesSpendNothing(t *testing.T) {
-	nonces := limit.NewMemoryNonces(limit.NonceOptions{Rand: rand.Reader})
+	ledger := newLedger(limit.NonceOptions{})
 	f := newFixture(t, platform.Catalog{}, newApp("ak"))
-	f.open(Options{Nonces: nonces})
+	f.open(Options{Ledger: ledger})
 	for range 1000 {
 		f.nonce = 0
 		requireCode(t, "signature_invalid", f.verify(newCall(), f.sign(signer{key: "ak", secretKey: "forger"}, "GET", "/v1/orders", ""), rule(t, platform.Production)))
 	}
-	require.Zero(t, nonces.Stats().Entries)
+	require.Zero(t, ledger.Nonces.Stats().Entries)
 	f.nonce = 0
 	requireCode(t, "", f.verify(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/orders", ""), rule(t, platform.Production)))
 	require.Equal(t, 1, f.reader.loaded(), "a flood of bad signatures is no load on the store")
@@ -165,7 +164,7 @@ func TestForgeriesSpendNothing(t *testing.T) {
 
 func TestFullNoncesRefuse(t *testing.T) {
 	f := newFixture(t, platform.Catalog{}, newApp("ak"))
-	f.open(Options{Nonces: limit.NewMemoryNonces(limit.NonceOptions{Max: 1, Rand: rand.Reader})})
+	f.open(Options{Ledger: newLedger(limit.NonceOptions{Max: 1})})
 	var r *Refusal
 	for i := 0; i < 10_000 && r == nil; i++ {
 		r = f.verify(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/orders", ""), rule(t, platform.Production))
