@@ -1,11 +1,10 @@
 // Package limit bounds what an app may do: rates (GCRA), calendar quotas and
 // the single use of nonces. It knows nothing of HTTP but the syntax of the
-// RateLimit fields, and keeps everything in memory; the interfaces Limiter and
-// Nonces are what a shared store implements as well.
+// RateLimit fields. A Ledger keeps the accounts: Local in one node's memory,
+// Redis for all nodes together.
 package limit
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -78,14 +77,6 @@ type Result struct {
 	Remaining  int64         // requests that would be allowed right now, after this one
 	Reset      time.Duration // until all of the limit is available again
 	RetryAfter time.Duration // refused: the earliest time a call can be allowed; otherwise 0
-}
-
-// Limiter counts calls against limits.
-type Limiter interface {
-	// Take checks all limits and then charges all of them, atomically: a
-	// refused call costs nothing. An error means that nothing was decided and
-	// nothing charged. There are at most MaxChecks checks, their keys distinct.
-	Take(ctx context.Context, now time.Time, checks []Check) (Result, error)
 }
 
 // validate refuses what Take could not count correctly.

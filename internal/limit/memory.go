@@ -17,7 +17,7 @@ type MemoryOptions struct {
 	Shards int
 }
 
-// Memory is the Limiter of a single node. A rate costs one int64 a key; a key
+// Memory counts the calls of a single node against limits. A rate costs one int64 a key; a key
 // at rest costs nothing after the next Sweep.
 type Memory struct {
 	calendar calendar
@@ -75,8 +75,10 @@ type charge struct {
 	usage usage
 }
 
-// Take implements Limiter. It does not allocate, but for new keys. A Rate or
-// Quota that does not validate is an error.
+// Take checks all limits and then charges all of them, atomically: a refused
+// call costs nothing. An error, as for a Rate or Quota that does not validate,
+// means that nothing was decided and nothing charged. There are at most
+// MaxChecks checks, their keys distinct. It does not allocate, but for new keys.
 func (m *Memory) Take(_ context.Context, now time.Time, checks []Check) (Result, error) {
 	if err := validate(checks); err != nil {
 		return Result{}, fmt.Errorf("taking limits: %w", err)

@@ -15,7 +15,7 @@ var noon = time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
 
 var app1 = Key{Scope: ScopeApp, App: 1}
 
-func take(tb testing.TB, l Limiter, now time.Time, checks ...Check) Result {
+func take(tb testing.TB, l *Memory, now time.Time, checks ...Check) Result {
 	tb.Helper()
 	res, err := l.Take(context.Background(), now, checks)
 	require.NoError(tb, err)
@@ -23,7 +23,7 @@ func take(tb testing.TB, l Limiter, now time.Time, checks ...Check) Result {
 }
 
 // drain counts the calls that are still allowed at one instant.
-func drain(tb testing.TB, l Limiter, now time.Time, c Check) (n int64) {
+func drain(tb testing.TB, l *Memory, now time.Time, c Check) (n int64) {
 	tb.Helper()
 	for take(tb, l, now, c).Allowed {
 		n++

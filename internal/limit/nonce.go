@@ -16,13 +16,6 @@ import (
 // be refused: it cannot be known to be fresh.
 var ErrFull = errors.New("nonce store is full")
 
-// Nonces remembers what has been used.
-type Nonces interface {
-	// Use records id for app until expiry. It returns false if that id was
-	// used before, and ErrFull if it is new but cannot be recorded.
-	Use(ctx context.Context, now time.Time, app uint64, id []byte, expiry time.Time) (fresh bool, err error)
-}
-
 // NonceOptions are the settings of a MemoryNonces.
 type NonceOptions struct {
 	// Max is the number of nonces remembered at once. Default 10,000,000; a
@@ -44,7 +37,7 @@ type NonceStats struct {
 
 const nonceShards = 64 // a power of two, at most 256
 
-// MemoryNonces is the Nonces of a single node. A nonce is kept as a 16-byte
+// MemoryNonces remembers the nonces that a single node has seen. A nonce is kept as a 16-byte
 // hash in the bucket of its expiry; a bucket is dropped whole.
 type MemoryNonces struct {
 	key     [32]byte
@@ -83,7 +76,8 @@ func NewMemoryNonces(o NonceOptions) *MemoryNonces {
 	return n
 }
 
-// Use implements Nonces. An id whose expiry has passed is still recorded, until
+// Use records id for app until expiry. It returns false if that id was used
+// before, and ErrFull if it is new but cannot be recorded. An id whose expiry has passed is still recorded, until
 // the end of the current bucket: no use goes unrecorded.
 func (n *MemoryNonces) Use(_ context.Context, now time.Time, app uint64, id []byte, expiry time.Time) (bool, error) {
 	if current := n.current(now); current != n.swept.Load() {

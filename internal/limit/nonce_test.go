@@ -17,7 +17,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func use(t require.TestingT, n Nonces, now time.Time, app uint64, id string, expiry time.Time) bool {
+func use(t require.TestingT, n *MemoryNonces, now time.Time, app uint64, id string, expiry time.Time) bool {
 	fresh, err := n.Use(context.Background(), now, app, []byte(id), expiry)
 	require.NoError(t, err)
 	return fresh
@@ -253,7 +253,7 @@ func TestMemoryARateCell(t *testing.T) {
 }
 
 func BenchmarkNonce(b *testing.B) {
-	ids := func(n Nonces, worker uint64, next func() bool) {
+	ids := func(n *MemoryNonces, worker uint64, next func() bool) {
 		var id [32]byte
 		now := noon
 		for i := uint64(0); next(); i++ {
