@@ -69,7 +69,7 @@ func (s *Service) ApplyCatalog(ctx context.Context, actor string, f CatalogFile)
 		return &CatalogDiff{Source: f.Source, Unchanged: len(f.APIs) + len(f.Packages)}, nil
 	}
 	var p *catalogPlan
-	err := s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	err := s.update(ctx, actor, func(tx Tx) (event, error) {
 		cat, err := tx.Catalog(ctx)
 		if err != nil {
 			return event{}, err
@@ -88,7 +88,7 @@ func (s *Service) ApplyCatalog(ctx context.Context, actor string, f CatalogFile)
 			}
 		}
 		before, after := p.diff.audit(cat.Digests[f.Source], f.Digest)
-		return event{"catalog.apply", f.Source, before, after}, tx.PutCatalogDigest(ctx, f.Source, f.Digest)
+		return event{"catalog.apply", f.Source, before, after, catalogChange}, tx.PutCatalogDigest(ctx, f.Source, f.Digest)
 	})
 	if err != nil {
 		return nil, err

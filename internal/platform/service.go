@@ -29,6 +29,9 @@ type Change struct {
 	Key string
 }
 
+// catalogChange is a change that no app owns.
+var catalogChange = Change{Kind: ChangeCatalog}
+
 // ServiceOptions are what a service works with.
 type ServiceOptions struct {
 	// Store keeps the domain. Required.
@@ -77,17 +80,20 @@ type event struct {
 	action, target string
 	// before and after become JSON; nil for nothing.
 	before, after any
+	// change is what caches must load again.
+	change Change
 }
 
 // update runs one change: fn checks it against the state, writes it and says
-// what it was.
+// what it was. All nodes hear of it after it is committed, this one at once.
 func (s *Service) update(ctx context.Context, actor string, fn func(Tx) (event, error)) error {
 	if err := checkActor(actor); err != nil {
 		return err
 	}
-	return s.store.Update(ctx, func(tx Tx) error {
-		ev, err := fn(tx)
-		if err != nil {
+	var ev event
+	err := s.store.Update(ctx, func(tx Tx) error {
+		var err error
+		if ev, err = fn(tx); err != nil {
 			return err
 		}
 		entry := &AuditEntry{At: s.clock(), Actor: actor, Action: ev.action, Target: ev.target}
@@ -97,16 +103,15 @@ func (s *Service) update(ctx context.Context, actor string, fn func(Tx) (event, 
 		if entry.After, err = auditJSON(ev.after); err != nil {
 			return err
 		}
-		return tx.AppendAudit(ctx, entry)
+		if err := tx.AppendAudit(ctx, entry); err != nil {
+			return err
+		}
+		return tx.Announce(ctx, ev.change)
 	})
-}
-
-// updateCatalog is update for changes that no app owns.
-func (s *Service) updateCatalog(ctx context.Context, actor string, fn func(Tx) (event, error)) error {
-	if err := s.update(ctx, actor, fn); err != nil {
+	if err != nil {
 		return err
 	}
-	s.onChange(Change{Kind: ChangeCatalog})
+	s.onChange(ev.change)
 	return nil
 }
 
@@ -126,12 +131,11 @@ func (s *Service) updateApp(ctx context.Context, actor, ref, action string, fn f
 			return event{}, err
 		}
 		app.UpdatedAt = s.clock()
-		return event{action, app.ID, before, app}, tx.PutApp(ctx, app)
+		return event{action, app.ID, before, app, Change{ChangeApp, app.Key}}, tx.PutApp(ctx, app)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.onChange(Change{ChangeApp, app.Key})
 	return app, nil
 }
 
@@ -165,5 +169,10 @@ func (s *Service) Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error
 		return nil, err
 	}
 	f.Limit = limit
+	for field, text := range map[string]string{"actor": f.Actor, "action": f.Action, "target": f.Target} {
+		if err := checkText(field, text, 0, maxActor); err != nil {
+			return nil, err
+		}
+	}
 	return s.store.Audit(ctx, f)
 }

@@ -37,12 +37,11 @@ func (s *Service) CreateApp(ctx context.Context, actor string, n NewApp) (*App, 
 		if err := tx.PutApp(ctx, app); err != nil {
 			return event{}, err
 		}
-		return event{"app.create", app.ID, nil, app}, nil
+		return event{"app.create", app.ID, nil, app, Change{ChangeApp, app.Key}}, nil
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	s.onChange(Change{ChangeApp, app.Key})
 	return app, issued, nil
 }
 
@@ -147,20 +146,13 @@ func (s *Service) setAppStatus(ctx context.Context, actor, ref, action string, s
 // DeleteApp removes the app and everything that hangs from it. The audit log
 // keeps what it was, without its secrets.
 func (s *Service) DeleteApp(ctx context.Context, actor, ref string) error {
-	var key string
-	err := s.update(ctx, actor, func(tx Tx) (event, error) {
+	return s.update(ctx, actor, func(tx Tx) (event, error) {
 		app, err := findApp(ctx, tx, ref)
 		if err != nil {
 			return event{}, err
 		}
-		key = app.Key
-		return event{"app.delete", app.ID, app, nil}, tx.DeleteApp(ctx, app.ID)
+		return event{"app.delete", app.ID, app, nil, Change{ChangeApp, app.Key}}, tx.DeleteApp(ctx, app.ID)
 	})
-	if err != nil {
-		return err
-	}
-	s.onChange(Change{ChangeApp, key})
-	return nil
 }
 
 // planRef is how an app names its plan: the default one by no name.

@@ -77,7 +77,7 @@ func (s *Service) SetAPIStatus(ctx context.Context, actor, name, version string,
 		return nil, &FieldError{Field: "sunset", Problem: "lies in the past", Want: "a time to come, or the status offline"}
 	}
 	var api *API
-	err := s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	err := s.update(ctx, actor, func(tx Tx) (event, error) {
 		cat, err := tx.Catalog(ctx)
 		if err != nil {
 			return event{}, err
@@ -90,7 +90,7 @@ func (s *Service) SetAPIStatus(ctx context.Context, actor, name, version string,
 		if err := checkRoutes(cat.APIs); err != nil {
 			return event{}, err
 		}
-		return event{"api." + string(st), api.ID(), before, statusOf(api)}, tx.PutAPI(ctx, api)
+		return event{"api." + string(st), api.ID(), before, statusOf(api), catalogChange}, tx.PutAPI(ctx, api)
 	})
 	if err != nil {
 		return nil, err
@@ -149,12 +149,12 @@ func (s *Service) PutPackage(ctx context.Context, actor string, p Package) (*Pac
 	if err := checkPackage("", &p); err != nil {
 		return nil, err
 	}
-	err := s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	err := s.update(ctx, actor, func(tx Tx) (event, error) {
 		cat, err := tx.Catalog(ctx)
 		if err != nil {
 			return event{}, err
 		}
-		ev := event{"package.put", p.Name, nil, &p}
+		ev := event{"package.put", p.Name, nil, &p, catalogChange}
 		if old := cat.pkg(p.Name); old != nil {
 			if old.Source != "" {
 				return event{}, fmt.Errorf("package %s is declared in the catalog %s: change it there: %w", p.Name, old.Source, ErrConflict)
@@ -185,7 +185,7 @@ func (s *Service) DeletePackage(ctx context.Context, actor, name string) error {
 	if name == BasicPackage {
 		return fmt.Errorf("package %s is granted to every app and stays: %w", name, ErrConflict)
 	}
-	return s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	return s.update(ctx, actor, func(tx Tx) (event, error) {
 		cat, err := tx.Catalog(ctx)
 		if err != nil {
 			return event{}, err
@@ -202,7 +202,7 @@ func (s *Service) DeletePackage(ctx context.Context, actor, name string) error {
 		if err := tx.DeletePackage(ctx, name); err != nil {
 			return event{}, fmt.Errorf("package %s is granted to apps: %w", name, err)
 		}
-		return event{"package.delete", name, old, nil}, nil
+		return event{"package.delete", name, old, nil, catalogChange}, nil
 	})
 }
 
@@ -231,12 +231,12 @@ func (s *Service) PutIPGroup(ctx context.Context, actor string, g IPGroup) (*IPG
 			return nil, err
 		}
 	}
-	err := s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	err := s.update(ctx, actor, func(tx Tx) (event, error) {
 		old, err := ipGroup(ctx, tx, g.Name)
 		if err != nil {
 			return event{}, err
 		}
-		ev := event{"ip_group.put", g.Name, nil, &g}
+		ev := event{"ip_group.put", g.Name, nil, &g, catalogChange}
 		if old != nil {
 			ev.before = old
 		}
@@ -250,7 +250,7 @@ func (s *Service) PutIPGroup(ctx context.Context, actor string, g IPGroup) (*IPG
 
 // DeleteIPGroup removes a group that no app's whitelist names.
 func (s *Service) DeleteIPGroup(ctx context.Context, actor, name string) error {
-	return s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	return s.update(ctx, actor, func(tx Tx) (event, error) {
 		old, err := ipGroup(ctx, tx, name)
 		switch {
 		case err != nil:
@@ -261,7 +261,7 @@ func (s *Service) DeleteIPGroup(ctx context.Context, actor, name string) error {
 		if err := tx.DeleteIPGroup(ctx, name); err != nil {
 			return event{}, fmt.Errorf("IP group %s is in the whitelists of apps: %w", name, err)
 		}
-		return event{"ip_group.delete", name, old, nil}, nil
+		return event{"ip_group.delete", name, old, nil, catalogChange}, nil
 	})
 }
 

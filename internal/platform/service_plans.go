@@ -13,12 +13,12 @@ func (s *Service) PutPlan(ctx context.Context, actor string, p Plan) (*Plan, err
 	if err := checkPlan(&p); err != nil {
 		return nil, err
 	}
-	err := s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	err := s.update(ctx, actor, func(tx Tx) (event, error) {
 		old, err := plan(ctx, tx, p.Name)
 		if err != nil {
 			return event{}, err
 		}
-		ev := event{"plan.put", p.Name, nil, &p}
+		ev := event{"plan.put", p.Name, nil, &p, catalogChange}
 		if old != nil {
 			ev.before = old
 		}
@@ -60,7 +60,7 @@ func checkPlan(p *Plan) error {
 // DeletePlan removes a plan that no app names. Without the default plan, apps
 // that name none are not limited by a plan.
 func (s *Service) DeletePlan(ctx context.Context, actor, name string) error {
-	return s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	return s.update(ctx, actor, func(tx Tx) (event, error) {
 		old, err := plan(ctx, tx, name)
 		switch {
 		case err != nil:
@@ -71,7 +71,7 @@ func (s *Service) DeletePlan(ctx context.Context, actor, name string) error {
 		if err := tx.DeletePlan(ctx, name); err != nil {
 			return event{}, fmt.Errorf("plan %s has apps under it: %w", name, err)
 		}
-		return event{"plan.delete", name, old, nil}, nil
+		return event{"plan.delete", name, old, nil, catalogChange}, nil
 	})
 }
 
@@ -94,11 +94,11 @@ func (s *Service) SetPlatformLimits(ctx context.Context, actor string, l Limits)
 	if err := l.check(""); err != nil {
 		return err
 	}
-	return s.updateCatalog(ctx, actor, func(tx Tx) (event, error) {
+	return s.update(ctx, actor, func(tx Tx) (event, error) {
 		cat, err := tx.Catalog(ctx)
 		if err != nil {
 			return event{}, err
 		}
-		return event{"limits.set", "platform", cat.Platform, l}, tx.PutPlatformLimits(ctx, l)
+		return event{"limits.set", "platform", cat.Platform, l, catalogChange}, tx.PutPlatformLimits(ctx, l)
 	})
 }

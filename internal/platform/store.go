@@ -44,6 +44,9 @@ type Tx interface {
 	PutPlatformLimits(ctx context.Context, l Limits) error
 	PutCatalogDigest(ctx context.Context, source, digest string) error
 	AppendAudit(ctx context.Context, e *AuditEntry) error
+	// Announce tells the other nodes of the change, once it is committed.
+	// Where one process owns the store it does nothing.
+	Announce(ctx context.Context, c Change) error
 }
 
 // Catalog is everything that the gate keeps in memory but the apps.

@@ -1,10 +1,12 @@
 package platform
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxPath bounds an API's path template, in bytes.
@@ -79,6 +81,9 @@ func checkAPI(place string, a *API) error {
 			return err
 		}
 	case ByMerchant: // the merchant registers the URL
+		if err := checkText(apiField(a, "path"), a.Path, 0, maxPath); err != nil {
+			return err
+		}
 	default:
 		return &FieldError{Field: apiField(a, "provider"), Problem: fmt.Sprintf("%q is no provider", a.Provider), Want: "platform or merchant"}
 	}
@@ -92,6 +97,15 @@ func checkAPI(place string, a *API) error {
 	}
 	if a.Example.Status != 0 && (a.Example.Status < 200 || a.Example.Status > 599) {
 		return &FieldError{Field: apiField(a, "example.status"), Problem: fmt.Sprintf("%d is no status of an answer", a.Example.Status), Want: "200 to 599"}
+	}
+	if err := checkText(apiField(a, "example.content_type"), a.Example.ContentType, 0, maxTitle); err != nil {
+		return err
+	}
+	if err := checkText(apiField(a, "upstream"), a.Upstream, 0, maxPath); err != nil {
+		return err
+	}
+	if !utf8.Valid(a.Spec) || bytes.IndexByte(a.Spec, 0) >= 0 {
+		return &FieldError{Field: apiField(a, "spec"), Problem: "is not UTF-8", Want: "JSON"}
 	}
 	return a.Limits.check(apiField(a, "limits"))
 }

@@ -20,37 +20,10 @@ func scanApp(rows *sql.Rows, a *platform.App) error {
 	return err
 }
 
-func (r *reader) AppByKey(ctx context.Context, appKey string) (*platform.App, error) {
-	return r.app(ctx, "app_key", appKey)
-}
-
-func (r *reader) App(ctx context.Context, id string) (*platform.App, error) {
-	return r.app(ctx, "id", id)
-}
-
-// app loads the one app whose column has the value.
-func (r *reader) app(ctx context.Context, column, value string) (*platform.App, error) {
-	var found []platform.App
-	err := r.each(ctx, func(rows *sql.Rows) error {
-		found = append(found, platform.App{})
-		return scanApp(rows, &found[len(found)-1])
-	}, `SELECT `+appColumns+` FROM apps WHERE `+column+` = ?`, value)
-	if err != nil {
-		return nil, err
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("app %q: %w", value, platform.ErrNotFound)
-	}
-	if err := r.loadAccess(ctx, found); err != nil {
-		return nil, err
-	}
-	if err := r.loadCredentials(ctx, &found[0]); err != nil {
-		return nil, err
-	}
-	return &found[0], nil
-}
-
 func (r *reader) Apps(ctx context.Context, f platform.AppFilter, p platform.Page) ([]platform.App, error) {
+	if !storable(p.After + f.Text) {
+		return []platform.App{}, nil
+	}
 	where, args := []string{"id > ?"}, []any{p.After}
 	if f.Status != "" {
 		where, args = append(where, "status = ?"), append(args, f.Status)
@@ -89,11 +62,15 @@ func (r *reader) loadAccess(ctx context.Context, apps []platform.App) error {
 	if len(apps) == 0 {
 		return nil
 	}
-	byNumber, numbers := make(map[uint64]*platform.App, len(apps)), make([]any, len(apps))
+	byNumber, numbers := make(map[uint64]*platform.App, len(apps)), make([]any, 0, 2*len(apps))
 	for i := range apps {
-		byNumber[apps[i].Number], numbers[i] = &apps[i], apps[i].Number
+		byNumber[apps[i].Number], numbers = &apps[i], append(numbers, apps[i].Number)
 	}
-	in := ` WHERE app IN (?` + strings.Repeat(",?", len(apps)-1) + `) ORDER BY app, `
+	// Some of them again, up to a power of two: few statements to keep prepared.
+	for len(numbers)&(len(numbers)-1) != 0 {
+		numbers = append(numbers, numbers[0])
+	}
+	in := ` WHERE app IN (?` + strings.Repeat(",?", len(numbers)-1) + `) ORDER BY app, `
 	var app uint64
 	err := r.each(ctx, func(rows *sql.Rows) error {
 		var rule platform.IPRule
@@ -150,30 +127,6 @@ func prefixText(rule platform.IPRule) string {
 	return rule.Prefix.String()
 }
 
-func (r *reader) loadCredentials(ctx context.Context, a *platform.App) error {
-	return r.each(ctx, func(rows *sql.Rows) error {
-		var c platform.Credential
-		var sealed []byte
-		var keyID sql.NullString
-		var created, expires sql.NullInt64
-		err := rows.Scan(&c.Number, &c.Environment, &c.Kind, &c.Dialect, &sealed, &keyID, &c.PublicKeyPEM, &created, &expires)
-		if err != nil {
-			return err
-		}
-		c.CreatedAt, c.ExpiresAt = fromMicros(created), fromMicros(expires)
-		if keyID.Valid {
-			secret, err := r.keys.Load().Open(keyID.String, sealed, credentialPlace(a.ID, c.Number))
-			if err != nil {
-				return fmt.Errorf("credential %d of app %s: %w", c.Number, a.ID, err)
-			}
-			c.Secret = platform.NewSecret(secret)
-		}
-		a.Credentials = append(a.Credentials, c)
-		return nil
-	}, `SELECT number, environment, kind, dialect, secret, key_id, public_key, created_at, expires_at
-		FROM app_credentials WHERE app = ? ORDER BY number`, a.Number)
-}
-
 // credentialPlace binds a sealed secret to its row.
 func credentialPlace(appID string, number int) []byte {
 	return fmt.Appendf(nil, "credential\x00%s\x00%d", appID, number)
@@ -208,40 +161,50 @@ func (t *tx) PutApp(ctx context.Context, a *platform.App) error {
 	return t.insertParts(ctx, a, a.Number)
 }
 
-// insertApp writes a new app and returns its number: the one that it brings
-// along, or the next.
+// insertApp writes a new app and returns its number.
 func (t *tx) insertApp(ctx context.Context, a *platform.App) (number uint64, err error) {
-	err = t.one(ctx, []any{&number}, `INSERT INTO apps (`+appColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
-		sql.NullInt64{Int64: int64(a.Number), Valid: a.Number != 0}, a.ID, a.Key, a.Name, a.Kind, a.Mode, a.Status,
-		orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt))
+	err = t.one(ctx, []any{&number}, `INSERT INTO apps (id, app_key, name, kind, mode, status, plan, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
+		a.ID, a.Key, a.Name, a.Kind, a.Mode, a.Status, orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt))
 	if err != nil {
 		return 0, named(err, "app %q", a.ID)
 	}
 	return number, t.insertParts(ctx, a, number)
 }
 
+// The columns of an app's parts.
+const (
+	appIPColumns      = `app, position, prefix, group_name, note`
+	appDialectColumns = `app, dialect, method`
+	appPackageColumns = `app, package, valid_from, valid_until`
+	credentialColumns = `app, number, environment, kind, dialect, secret, key_id, public_key, created_at, expires_at` //nolint:gosec // G101: names alone
+)
+
 func (t *tx) insertParts(ctx context.Context, a *platform.App, number uint64) error {
 	for i, rule := range a.IPs {
-		_, err := t.exec(ctx, `INSERT INTO app_ips (app, position, prefix, group_name, note) VALUES (?, ?, ?, ?, ?)`,
+		_, err := t.exec(ctx, `INSERT INTO app_ips (`+appIPColumns+`) VALUES (?, ?, ?, ?, ?)`,
 			number, i, prefixText(rule), orNull(rule.Group), rule.Note)
 		if err != nil {
 			return named(err, "ip rule %d of app %q", i+1, a.ID)
 		}
 	}
 	for i := range a.Credentials {
-		if err := t.insertCredential(ctx, a, number, &a.Credentials[i]); err != nil {
+		row, err := t.credentialRow(a, int64(number), &a.Credentials[i])
+		if err != nil {
 			return err
+		}
+		if _, err := t.exec(ctx, `INSERT INTO app_credentials (`+credentialColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, row...); err != nil {
+			return named(err, "credential %d of app %q", a.Credentials[i].Number, a.ID)
 		}
 	}
 	for _, g := range a.Dialects {
-		_, err := t.exec(ctx, `INSERT INTO app_dialects (app, dialect, method) VALUES (?, ?, ?)`, number, g.Dialect, g.Method)
+		_, err := t.exec(ctx, `INSERT INTO app_dialects (`+appDialectColumns+`) VALUES (?, ?, ?)`, number, g.Dialect, g.Method)
 		if err != nil {
 			return named(err, "dialect %q of app %q", g.Dialect, a.ID)
 		}
 	}
 	for _, g := range a.Packages {
-		_, err := t.exec(ctx, `INSERT INTO app_packages (app, package, valid_from, valid_until) VALUES (?, ?, ?, ?)`,
+		_, err := t.exec(ctx, `INSERT INTO app_packages (`+appPackageColumns+`) VALUES (?, ?, ?, ?)`,
 			number, g.Package, micros(g.From), micros(g.Until))
 		if err != nil {
 			return named(err, "package %q of app %q", g.Package, a.ID)
@@ -250,20 +213,20 @@ func (t *tx) insertParts(ctx context.Context, a *platform.App, number uint64) er
 	return nil
 }
 
-func (t *tx) insertCredential(ctx context.Context, a *platform.App, app uint64, c *platform.Credential) error {
+// credentialRow is the row of a credential, with its secret encrypted.
+func (t *tx) credentialRow(a *platform.App, app int64, c *platform.Credential) ([]any, error) {
 	var sealed []byte
 	var keyID string
 	if !c.Secret.IsZero() {
 		var err error
-		if keyID, sealed, err = t.keys.Load().Seal(t.rand, c.Secret.Reveal(), credentialPlace(a.ID, c.Number)); err != nil {
-			return err
+		if keyID, sealed, err = t.keys.Load().Seal(t.store.rand, c.Secret.Reveal(), credentialPlace(a.ID, c.Number)); err != nil {
+			return nil, err
 		}
 	}
-	_, err := t.exec(ctx, `INSERT INTO app_credentials
-		(app, number, environment, kind, dialect, secret, key_id, public_key, created_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		app, c.Number, c.Environment, c.Kind, c.Dialect, sealed, orNull(keyID), c.PublicKeyPEM, micros(c.CreatedAt), micros(c.ExpiresAt))
-	return named(err, "credential %d of app %q", c.Number, a.ID)
+	return []any{
+		app, int64(c.Number), string(c.Environment), string(c.Kind), c.Dialect, sealed, orNull(keyID), c.PublicKeyPEM,
+		micros(c.CreatedAt), micros(c.ExpiresAt),
+	}, nil
 }
 
 // DeleteApp removes the app and everything that hangs from it.

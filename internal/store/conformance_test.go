@@ -18,22 +18,21 @@ import (
 
 // TestConformance runs what every engine must do against each of them.
 func TestConformance(t *testing.T) {
-	for name, open := range map[string]func(testing.TB) *Store{"sqlite": openTemp} {
-		t.Run(name, func(t *testing.T) {
-			c := conformance{open}
-			t.Run("apps", c.apps)
-			t.Run("lists", c.lists)
-			t.Run("references", c.references)
-			t.Run("catalog", c.catalog)
-			t.Run("audit", c.audit)
-			t.Run("quotas", c.quotas)
-			t.Run("transactions", c.transactions)
-			t.Run("deadlines", c.deadlines)
-			t.Run("writers", c.writers)
-			t.Run("import", c.imports)
-			t.Run("numbers", c.numbers)
-		})
-	}
+	onBoth(t, func(t *testing.T, e engineTest) {
+		c := conformance{e.empty}
+		t.Run("apps", c.apps)
+		t.Run("lists", c.lists)
+		t.Run("references", c.references)
+		t.Run("catalog", c.catalog)
+		t.Run("audit", c.audit)
+		t.Run("quotas", c.quotas)
+		t.Run("transactions", c.transactions)
+		t.Run("deadlines", c.deadlines)
+		t.Run("writers", c.writers)
+		t.Run("import", c.imports)
+		t.Run("numbers", c.numbers)
+		t.Run("unstorable", c.unstorable)
+	})
 }
 
 // conformance holds the tests; each gets an empty store from open.
@@ -347,6 +346,12 @@ func (c conformance) quotas(t *testing.T) {
 	require.NoError(t, err)
 	require.ElementsMatch(t, first, got)
 
+	// Of what two nodes save the greater count stays.
+	require.NoError(t, s.SaveQuotas(ctx, []limit.QuotaCount{{Key: key, Unit: limit.UnitDay, Start: 100, Used: 3}, {Key: key, Unit: limit.UnitMonth, Start: 50, Used: 500}}))
+	got, err = s.LoadQuotas(ctx)
+	require.NoError(t, err)
+	require.ElementsMatch(t, first, got)
+
 	// The next day drops the day before, and leaves the month.
 	next := []limit.QuotaCount{{Key: key, Unit: limit.UnitDay, Start: 200, Used: 1}, {Key: key, Unit: limit.UnitMonth, Start: 50, Used: 501}}
 	require.NoError(t, s.SaveQuotas(ctx, next))
@@ -401,7 +406,7 @@ func (c conformance) deadlines(t *testing.T) {
 	require.ErrorIs(t, err, platform.ErrUnavailable)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
-	closed := openTemp(t)
+	closed := c.open(t)
 	require.NoError(t, closed.Close())
 	_, err = closed.Catalog(t.Context())
 	require.ErrorIs(t, err, platform.ErrUnavailable)
@@ -508,4 +513,34 @@ func (c conformance) numbers(t *testing.T) {
 	third := testApp("c")
 	putApps(t, s, third)
 	require.Greater(t, third.Number, second.Number)
+}
+
+// Text that PostgreSQL cannot keep is nothing that can be found, and a mistake
+// where it is written; the database is not to blame.
+func (c conformance) unstorable(t *testing.T) {
+	s := c.open(t)
+	ctx := t.Context()
+	putApps(t, s, testApp("a"))
+	for _, bad := range []string{"ak_a\x00", "ak_\xff"} {
+		_, err := s.AppByKey(ctx, bad)
+		require.ErrorIs(t, err, platform.ErrNotFound)
+		_, err = s.App(ctx, bad)
+		require.ErrorIs(t, err, platform.ErrNotFound)
+		apps, err := s.Apps(ctx, platform.AppFilter{Text: bad}, platform.Page{})
+		require.NoError(t, err)
+		require.Empty(t, apps)
+		entries, err := s.Audit(ctx, platform.AuditFilter{Target: bad})
+		require.NoError(t, err)
+		require.Empty(t, entries)
+		err = s.Update(ctx, func(tx platform.Tx) error { return tx.PutPackage(ctx, &platform.Package{Name: bad}) })
+		if s.pool != nil {
+			require.ErrorIs(t, err, platform.ErrConflict)
+		}
+		service := platform.NewService(platform.ServiceOptions{Store: s})
+		_, err = service.Audit(ctx, platform.AuditFilter{Target: bad})
+		var mistake *platform.FieldError
+		require.ErrorAs(t, err, &mistake)
+		_, _, err = service.CreateApp(ctx, "test", platform.NewApp{Name: bad})
+		require.ErrorAs(t, err, &mistake)
+	}
 }

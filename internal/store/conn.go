@@ -10,26 +10,29 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-// conn is a transaction as the rest of the package uses it: with the engine's
-// placeholders, and with errors of the domain.
-type conn struct {
-	tx     *sql.Tx
-	engine *engine
-	// prepared keeps statements for bulk work; nil prepares nothing.
-	prepared map[string]*sql.Stmt
+// querier is a transaction, or a pool whose every statement is one.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
-// begin starts a transaction.
-func (s *Store) begin(ctx context.Context, db *sql.DB, o *sql.TxOptions) (*conn, error) {
-	tx, err := db.BeginTx(ctx, o)
-	if err != nil {
-		return nil, s.unavailable(ctx, "beginning a transaction", err)
-	}
-	return &conn{tx: tx, engine: s.engine}, nil
+// conn is a querier as the rest of the package uses it: with the engine's
+// placeholders, and with errors of the domain.
+type conn struct {
+	querier
+	engine *engine
+	// session is the connection of a transaction.
+	session *sql.Conn
+	// prepared keeps statements for bulk work; nil prepares nothing. Outside of
+	// a transaction it is complete.
+	prepared map[string]*sql.Stmt
 }
 
 // exec runs a statement and returns the number of rows that it changed.
 func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	ctx, cancel := c.engine.bounded(ctx)
+	defer cancel()
 	var res sql.Result
 	st, err := c.prepare(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	switch {
@@ -37,7 +40,7 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, erro
 	case st != nil:
 		res, err = st.ExecContext(ctx, args...)
 	default:
-		res, err = c.tx.ExecContext(ctx, c.engine.bind(query), args...)
+		res, err = c.ExecContext(ctx, c.engine.bind(query), args...)
 	}
 	if err != nil {
 		return 0, c.engine.domainError(ctx, err)
@@ -51,6 +54,8 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, erro
 
 // each runs a query and gives every row to fn.
 func (c *conn) each(ctx context.Context, fn func(*sql.Rows) error, query string, args ...any) error {
+	ctx, cancel := c.engine.bounded(ctx)
+	defer cancel()
 	var rows *sql.Rows
 	st, err := c.prepare(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	switch {
@@ -58,7 +63,7 @@ func (c *conn) each(ctx context.Context, fn func(*sql.Rows) error, query string,
 	case st != nil:
 		rows, err = st.QueryContext(ctx, args...)
 	default:
-		rows, err = c.tx.QueryContext(ctx, c.engine.bind(query), args...)
+		rows, err = c.QueryContext(ctx, c.engine.bind(query), args...)
 	}
 	if err != nil {
 		return c.engine.domainError(ctx, err)
@@ -96,10 +101,10 @@ func (c *conn) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	if c.prepared == nil {
 		return nil, nil
 	}
-	if st, ok := c.prepared[query]; ok {
+	if st, ok := c.prepared[query]; ok || c.session == nil {
 		return st, nil
 	}
-	st, err := c.tx.PrepareContext(ctx, c.engine.bind(query))
+	st, err := c.PrepareContext(ctx, c.engine.bind(query))
 	if err == nil {
 		c.prepared[query] = st // closed with the transaction
 	}

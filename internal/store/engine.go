@@ -1,7 +1,9 @@
 package store
 
 import (
+	"context"
 	"embed"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -20,4 +22,34 @@ type engine struct {
 	// conflict tells whether err says that a row is there already, or that
 	// another one refers to it or is missing.
 	conflict func(error) bool
+	// appByKey and appByID load an app by one statement, see appQuery.
+	appByKey, appByID string
+	// serial makes a transaction the only writer until it ends; empty where
+	// there is no more than one anyway.
+	serial string
+	// announce notes a change (kind, key, time) for other nodes; empty where
+	// there are none.
+	announce string
+	// unhurried lifts the bounds of the session for one transaction; empty
+	// where there are none.
+	unhurried string
+	// counter tells, for each table of counters, the last number that was
+	// given, and how to set it.
+	counter map[string]counter
+	// patience bounds work whose context has no end; 0 does not.
+	patience time.Duration
+}
+
+// counter is how an engine numbers the rows of a table.
+type counter struct {
+	last string
+	set  []string
+}
+
+// bounded gives the work an end where the caller has set none.
+func (e *engine) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ends := ctx.Deadline(); ends || e.patience == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, e.patience)
 }

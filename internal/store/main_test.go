@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/testserver"
 )
 
 func TestMain(m *testing.M) {
@@ -19,7 +23,86 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", "25"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	code := m.Run()
+	closeServer()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// server is the PostgreSQL of all tests that do not break it.
+var server = sync.OnceValues(func() (*testserver.Postgres, error) {
+	serverStarted = true
+	return testserver.StartPostgres("127.0.0.1")
+})
+
+var serverStarted bool
+
+func closeServer() {
+	if !serverStarted {
+		return
+	}
+	if p, err := server(); err == nil {
+		_ = p.Close()
+	}
+}
+
+// engineTest is an engine as the tests that hold for all of them need it.
+type engineTest struct {
+	name string
+	// database makes an empty database.
+	database func(testing.TB) string
+	// open opens a database.
+	open func(context.Context, string, *Keyring, Options) (*Store, error)
+}
+
+var engines = []engineTest{
+	{"sqlite", sqliteDatabase, OpenSQLite},
+	{"postgres", postgresDatabase, OpenPostgres},
+}
+
+// sqliteDatabase is a file that is not there yet.
+func sqliteDatabase(tb testing.TB) string {
+	tb.Helper()
+	return filepath.Join(tb.TempDir(), "store.db")
+}
+
+// postgresDatabase is the DSN of an empty database.
+func postgresDatabase(tb testing.TB) string {
+	tb.Helper()
+	p, err := server()
+	require.NoError(tb, err)
+	return p.Database(tb)
+}
+
+// onBoth runs a test on each engine.
+func onBoth(t *testing.T, test func(*testing.T, engineTest)) {
+	t.Helper()
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) { test(t, e) })
+	}
+}
+
+// at opens a database; the test closes it.
+func (e engineTest) at(tb testing.TB, database string, keys *Keyring) *Store {
+	tb.Helper()
+	return e.with(tb, database, keys, Options{})
+}
+
+func (e engineTest) with(tb testing.TB, database string, keys *Keyring, o Options) *Store {
+	tb.Helper()
+	s, err := e.open(tb.Context(), database, keys, o)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
+	return s
+}
+
+// empty opens a new database.
+func (e engineTest) empty(tb testing.TB) *Store {
+	tb.Helper()
+	return e.at(tb, e.database(tb), testKeyring(tb, 1))
 }
 
 // testKey is a master key made of one byte.

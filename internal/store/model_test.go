@@ -46,8 +46,10 @@ type model struct {
 
 // TestServiceAgainstModel runs random changes and compares the store with a
 // model after each of them.
-func TestServiceAgainstModel(t *testing.T) {
-	store := openTemp(t)
+func TestServiceAgainstModel(t *testing.T) { onBoth(t, testServiceAgainstModel) }
+
+func testServiceAgainstModel(t *testing.T, e engineTest) {
+	store := e.empty(t)
 	var m *model
 	service := platform.NewService(platform.ServiceOptions{
 		Store: store, Now: func() time.Time { return m.now }, OnChange: func(platform.Change) { m.changes++ },

@@ -47,31 +47,38 @@ func TestSettingsOfConnections(t *testing.T) {
 	require.ErrorContains(t, err, "readonly")
 }
 
-func TestReopen(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
+func TestReopen(t *testing.T) { onBoth(t, testReopen) }
+
+func testReopen(t *testing.T, e engineTest) {
+	path := e.database(t)
 	a := testApp("a")
-	first, err := OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+	first, err := e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.NoError(t, err)
 	putApps(t, first, a)
 	require.NoError(t, first.Close())
-	got, err := openAt(t, path, testKeyring(t, 1)).AppByKey(t.Context(), "ak_a")
+	got, err := e.at(t, path, testKeyring(t, 1)).AppByKey(t.Context(), "ak_a")
 	require.NoError(t, err)
 	require.Equal(t, a, got)
 }
 
-func TestOpenTogether(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
+func TestOpenTogether(t *testing.T) { onBoth(t, testOpenTogether) }
+
+func testOpenTogether(t *testing.T, e engineTest) {
+	path := e.database(t)
 	keys := testKeyring(t, 1)
 	var wg sync.WaitGroup
 	stores, errs := make([]*Store, 6), make([]error, 6)
 	for i := range stores {
-		wg.Go(func() { stores[i], errs[i] = OpenSQLite(t.Context(), path, keys, Options{}) })
+		wg.Go(func() { stores[i], errs[i] = e.open(t.Context(), path, keys, Options{}) })
 	}
 	wg.Wait()
 	for i, s := range stores {
 		require.NoError(t, errs[i])
 		putApps(t, s, testApp(fmt.Sprint(i)))
 	}
+	applied := 0
+	require.NoError(t, stores[0].writer.QueryRow(`SELECT count(*) FROM goose_db_version WHERE version_id > 0`).Scan(&applied))
+	require.Equal(t, 1, applied)
 	for _, s := range stores {
 		n, err := s.CountApps(t.Context())
 		require.NoError(t, err)
@@ -80,34 +87,38 @@ func TestOpenTogether(t *testing.T) {
 	}
 }
 
-func TestNewerDatabaseIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s, err := OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+func TestNewerDatabaseIsRefused(t *testing.T) { onBoth(t, testNewerDatabaseIsRefused) }
+
+func testNewerDatabaseIsRefused(t *testing.T, e engineTest) {
+	path := e.database(t)
+	s, err := e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.NoError(t, err)
-	_, err = s.writer.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`)
+	_, err = s.writer.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, ` + map[string]string{"sqlite": "1", "postgres": "true"}[e.name] + `)`)
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
-	_, err = OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+	_, err = e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.ErrorContains(t, err, "the database has schema version 9999 and this program knows versions up to 1: run the newer program")
 }
 
-func TestWrongKeyIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s, err := OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+func TestWrongKeyIsRefused(t *testing.T) { onBoth(t, testWrongKeyIsRefused) }
+
+func testWrongKeyIsRefused(t *testing.T, e engineTest) {
+	path := e.database(t)
+	s, err := e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.NoError(t, err)
 	putApps(t, s, testApp("a"))
 	require.NoError(t, s.Close())
-	_, err = OpenSQLite(t.Context(), path, testKeyring(t, 2), Options{})
+	_, err = e.open(t.Context(), path, testKeyring(t, 2), Options{})
 	require.ErrorIs(t, err, errWrongKey)
 	require.ErrorContains(t, err, "the master key does not match this database")
 
 	// A key that only has the same ID fails the check value.
-	s, err = OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+	s, err = e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.NoError(t, err)
-	_, err = s.writer.Exec(`UPDATE master_keys SET check_seal = zeroblob(50)`)
+	_, err = s.writer.Exec(s.engine.bind(`UPDATE master_keys SET check_seal = ?`), make([]byte, 50))
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
-	_, err = OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+	_, err = e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.ErrorIs(t, err, errWrongKey)
 }
 

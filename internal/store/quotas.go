@@ -12,8 +12,9 @@ import (
 // writers get their turn.
 const quotaBatch = 500
 
-// SaveQuotas keeps the counts over a restart. Counts of windows before the
-// ones given are dropped; others stay as they are.
+// SaveQuotas keeps the counts over a restart. Of a count that is there already
+// the greater one stays: several nodes may save theirs. Counts of windows
+// before the ones given are dropped; others stay as they are.
 func (s *Store) SaveQuotas(ctx context.Context, counts []limit.QuotaCount) error {
 	oldest := map[limit.Unit]int64{}
 	for batch := range slices.Chunk(counts, quotaBatch) {
@@ -23,7 +24,7 @@ func (s *Store) SaveQuotas(ctx context.Context, counts []limit.QuotaCount) error
 					oldest[q.Unit] = q.Start
 				}
 				_, err := t.exec(ctx, `INSERT INTO quota_counts (scope, app, sub, unit, window_start, used) VALUES (?, ?, ?, ?, ?, ?)
-					ON CONFLICT (scope, app, sub, unit, window_start) DO UPDATE SET used = excluded.used`,
+					ON CONFLICT (scope, app, sub, unit, window_start) DO UPDATE SET used = excluded.used WHERE excluded.used > quota_counts.used`,
 					q.Key.Scope, int64(q.Key.App), int64(q.Key.Sub), q.Unit, q.Start, q.Used)
 				if err != nil {
 					return err
@@ -50,7 +51,7 @@ func (s *Store) SaveQuotas(ctx context.Context, counts []limit.QuotaCount) error
 
 // LoadQuotas returns the counts that were saved.
 func (s *Store) LoadQuotas(ctx context.Context) (counts []limit.QuotaCount, err error) {
-	err = s.view(ctx, func(r *reader) error {
+	err = s.load(func(r *reader) error {
 		return r.each(ctx, func(rows *sql.Rows) error {
 			var q limit.QuotaCount
 			var app, sub int64

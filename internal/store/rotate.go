@@ -43,7 +43,7 @@ func (s *Store) checkKeys(ctx context.Context, keys *Keyring) error {
 		if err != nil || known {
 			return err
 		}
-		id, seal, err := keys.Seal(t.rand, []byte(checkSubject), keyPlace(keys.PrimaryID()))
+		id, seal, err := keys.Seal(t.store.rand, []byte(checkSubject), keyPlace(keys.PrimaryID()))
 		if err != nil {
 			return err
 		}
@@ -63,6 +63,16 @@ func (s *Store) RotateKeys(ctx context.Context, fresh *Keyring, progress func(do
 		return fmt.Errorf("rotating the master key: another rotation is under way: %w", platform.ErrConflict)
 	}
 	defer s.rotating.Unlock()
+	if s.pool != nil {
+		lock, err := s.alone(ctx, lockRotate)
+		if err != nil {
+			return fmt.Errorf("rotating the master key: %w", err)
+		}
+		if lock == nil {
+			return fmt.Errorf("rotating the master key: another node rotates it: %w", platform.ErrConflict)
+		}
+		defer release(ctx, lock)
+	}
 	if err := s.rotate(ctx, fresh, progress); err != nil {
 		return fmt.Errorf("rotating the master key: %w", err)
 	}
@@ -75,8 +85,10 @@ func (s *Store) rotate(ctx context.Context, fresh *Keyring, progress func(done, 
 		return err
 	}
 	// From here on writers seal with the new key. One that used the old keyring
-	// before holds the only writing connection, so it is done before the first
-	// batch begins, and the batches find what it sealed. The old keys stay at
+	// before is the only writer until it is done, so the first batch begins
+	// after it, and the batches find what it sealed. Another node goes on with
+	// the old keyring until the last step, which its secrets refuse: rotate
+	// again when all nodes have the new key file. The old keys stay at
 	// hand for readers that began before the last batch.
 	s.keys.Store(both)
 	id := fresh.PrimaryID()
@@ -142,7 +154,7 @@ func (t *tx) resealAfter(ctx context.Context, last sealedRow, keyID string) ([]s
 		if err != nil {
 			return nil, fmt.Errorf("credential %d of app %s: %w", r.number, r.appID, err)
 		}
-		id, sealed, err := t.keys.Load().Seal(t.rand, secret, place)
+		id, sealed, err := t.keys.Load().Seal(t.store.rand, secret, place)
 		if err != nil {
 			return nil, err
 		}

@@ -32,9 +32,11 @@ func requireSecret(tb testing.TB, s *Store, n string) {
 	require.Equal(tb, "sk_first_"+n, string(a.Credentials[0].Secret.Reveal()))
 }
 
-func TestRotateKeys(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s, err := OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+func TestRotateKeys(t *testing.T) { onBoth(t, testRotateKeys) }
+
+func testRotateKeys(t *testing.T, e engineTest) {
+	path := e.database(t)
+	s, err := e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.NoError(t, err)
 	const n = rotateBatch + 20
 	importTest(t, s, n)
@@ -49,18 +51,20 @@ func TestRotateKeys(t *testing.T) {
 	putApps(t, s, testApp("after"))
 	require.NoError(t, s.Close())
 
-	_, err = OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+	_, err = e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.ErrorIs(t, err, errWrongKey, "the old key is of no more use")
-	s = openAt(t, path, testKeyring(t, 2))
+	s = e.at(t, path, testKeyring(t, 2))
 	for _, app := range []string{"0000000", fmt.Sprintf("%07d", n-1), fmt.Sprint("during", rotateBatch), "after"} {
 		requireSecret(t, s, app)
 	}
 }
 
 // A rotation that dies goes on where it stopped, in a new process with both keys.
-func TestRotateKeysResumes(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s, err := OpenSQLite(t.Context(), path, testKeyring(t, 1), Options{})
+func TestRotateKeysResumes(t *testing.T) { onBoth(t, testRotateKeysResumes) }
+
+func testRotateKeysResumes(t *testing.T, e engineTest) {
+	path := e.database(t)
+	s, err := e.open(t.Context(), path, testKeyring(t, 1), Options{})
 	require.NoError(t, err)
 	const n = 2*rotateBatch + 20
 	importTest(t, s, n)
@@ -72,10 +76,10 @@ func TestRotateKeysResumes(t *testing.T) {
 	require.NoError(t, s.Close())
 
 	for _, alone := range []byte{1, 2} {
-		_, err = OpenSQLite(t.Context(), path, testKeyring(t, alone), Options{})
+		_, err = e.open(t.Context(), path, testKeyring(t, alone), Options{})
 		require.ErrorIs(t, err, errWrongKey)
 	}
-	s = openAt(t, path, testKeyring(t, 2, 1))
+	s = e.at(t, path, testKeyring(t, 2, 1))
 	var first, last [2]int
 	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), func(done, total int) {
 		if first == [2]int{} {
@@ -85,11 +89,13 @@ func TestRotateKeysResumes(t *testing.T) {
 	}))
 	require.Equal(t, [2]int{rotateBatch, n - rotateBatch}, first, "the first batch was done")
 	require.Equal(t, [2]int{n - rotateBatch, n - rotateBatch}, last)
-	openAt(t, path, testKeyring(t, 2))
+	e.at(t, path, testKeyring(t, 2))
 }
 
-func TestRotateKeysOnlyOnce(t *testing.T) {
-	s := openTemp(t)
+func TestRotateKeysOnlyOnce(t *testing.T) { onBoth(t, testRotateKeysOnlyOnce) }
+
+func testRotateKeysOnlyOnce(t *testing.T, e engineTest) {
+	s := e.empty(t)
 	importTest(t, s, 3)
 	var second error
 	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), func(int, int) {
@@ -102,9 +108,11 @@ func TestRotateKeysOnlyOnce(t *testing.T) {
 
 // A process that does not know of the new key cannot seal with the old one any
 // more, so that nothing is lost.
-func TestRetiredKeySealsNothing(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s, straggler := openAt(t, path, testKeyring(t, 1)), openAt(t, path, testKeyring(t, 1))
+func TestRetiredKeySealsNothing(t *testing.T) { onBoth(t, testRetiredKeySealsNothing) }
+
+func testRetiredKeySealsNothing(t *testing.T, e engineTest) {
+	path := e.database(t)
+	s, straggler := e.at(t, path, testKeyring(t, 1)), e.at(t, path, testKeyring(t, 1))
 	importTest(t, s, 3)
 	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), nil))
 	err := straggler.Update(t.Context(), func(tx platform.Tx) error { return tx.PutApp(t.Context(), testApp("late")) })
@@ -112,8 +120,10 @@ func TestRetiredKeySealsNothing(t *testing.T) {
 }
 
 // A secret that was swapped with another one's in the database is noticed.
-func TestSecretsAreBoundToTheirRow(t *testing.T) {
-	s := openTemp(t)
+func TestSecretsAreBoundToTheirRow(t *testing.T) { onBoth(t, testSecretsAreBoundToTheirRow) }
+
+func testSecretsAreBoundToTheirRow(t *testing.T, e engineTest) {
+	s := e.empty(t)
 	importTest(t, s, 2)
 	_, err := s.writer.Exec(`UPDATE app_credentials SET secret = (SELECT secret FROM app_credentials WHERE app = 1 AND number = 1) WHERE app = 2 AND number = 1`)
 	require.NoError(t, err)
@@ -154,9 +164,10 @@ func TestSecretsAreNotInTheFiles(t *testing.T) {
 }
 
 func BenchmarkAppByKey(b *testing.B) {
-	for _, n := range []int{1_000, 100_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := openTemp(b)
+	const n = 10_000
+	for _, e := range engines {
+		b.Run(e.name, func(b *testing.B) {
+			s := e.empty(b)
 			importTest(b, s, n)
 			b.ReportAllocs()
 			i := 0
@@ -171,16 +182,20 @@ func BenchmarkAppByKey(b *testing.B) {
 }
 
 func BenchmarkImportApps(b *testing.B) {
-	s := openTemp(b)
-	b.ReportAllocs()
-	done, err := s.ImportApps(b.Context(), func(yield func(platform.App) bool) {
-		for i := 0; b.Loop(); i++ {
-			if !yield(*testApp(fmt.Sprintf("%07d", i))) {
-				return
+	for _, e := range engines {
+		b.Run(e.name, func(b *testing.B) {
+			s := e.empty(b)
+			b.ReportAllocs()
+			done, err := s.ImportApps(b.Context(), func(yield func(platform.App) bool) {
+				for i := 0; b.Loop(); i++ {
+					if !yield(*testApp(fmt.Sprintf("%07d", i))) {
+						return
+					}
+				}
+			})
+			if err != nil || done == 0 {
+				b.Fatal(done, err)
 			}
-		}
-	})
-	if err != nil || done == 0 {
-		b.Fatal(done, err)
+		})
 	}
 }

@@ -18,8 +18,11 @@ import (
 // sqliteEngine is SQLite as modernc.org/sqlite has it.
 func sqliteEngine() *engine {
 	return &engine{
-		dialect: goose.DialectSQLite3,
-		folder:  "migrations/sqlite",
+		dialect:  goose.DialectSQLite3,
+		folder:   "migrations/sqlite",
+		appByKey: fmt.Sprintf(appQuery, "app_key", "BLOB"),
+		appByID:  fmt.Sprintf(appQuery, "id", "BLOB"),
+		counter:  map[string]counter{"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit")},
 		conflict: func(err error) bool {
 			var e *sqlite.Error
 			if !errors.As(err, &e) {
@@ -30,6 +33,17 @@ func sqliteEngine() *engine {
 				return true
 			}
 			return false
+		},
+	}
+}
+
+// sqliteCounter is a table with AUTOINCREMENT.
+func sqliteCounter(table string) counter {
+	return counter{
+		last: `SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '` + table + `'`,
+		set: []string{
+			`DELETE FROM sqlite_sequence WHERE name = '` + table + `' AND seq <= ?`,
+			`INSERT INTO sqlite_sequence (name, seq) VALUES ('` + table + `', ?)`,
 		},
 	}
 }
@@ -59,7 +73,24 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 	}
 	readers.SetMaxOpenConns(o.readers())
 	readers.SetMaxIdleConns(o.readers())
-	return open(ctx, sqliteEngine(), writer, readers, keys, o)
+	s := newStore(sqliteEngine(), writer, readers, keys, o)
+	return s.start(ctx, func(ctx context.Context, keys *Keyring) error {
+		if err := s.migrate(ctx); err != nil {
+			return err
+		}
+		if err := s.checkKeys(ctx, keys); err != nil {
+			return err
+		}
+		s.loads = map[string]*sql.Stmt{}
+		for _, query := range []string{s.engine.appByKey, s.engine.appByID} {
+			st, err := s.readers.PrepareContext(ctx, query) //nolint:sqlclosecheck // closed with the store
+			if err != nil {
+				return s.unavailable(ctx, "preparing the loads", err)
+			}
+			s.loads[query] = st
+		}
+		return nil
+	})
 }
 
 // sqliteDSN names the file as a URI, so that no character of the path is taken

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"io"
 	"sync/atomic"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -19,7 +18,9 @@ type reader struct {
 // tx reads and writes within one transaction.
 type tx struct {
 	reader
-	rand io.Reader
+	store *Store
+	// madeRoom tells that this transaction made a partition.
+	madeRoom bool
 }
 
 var _ platform.Tx = (*tx)(nil)
@@ -30,42 +31,75 @@ func (s *Store) Update(ctx context.Context, fn func(platform.Tx) error) error {
 	return s.update(ctx, nil, func(t *tx) error { return fn(t) })
 }
 
-// update is Update; prepared keeps statements for bulk work.
+// update is Update; prepared keeps statements for bulk work. It is the only
+// writer until fn is done.
 func (s *Store) update(ctx context.Context, prepared map[string]*sql.Stmt, fn func(*tx) error) error {
-	c, err := s.begin(ctx, s.writer, nil)
+	return s.transaction(ctx, s.writer, nil, func(c *conn) error {
+		if s.engine.serial != "" {
+			if _, err := c.exec(ctx, s.engine.serial); err != nil {
+				return err
+			}
+		}
+		c.prepared = prepared
+		return fn(&tx{reader: reader{c, &s.keys}, store: s})
+	})
+}
+
+// view runs fn in a transaction that only reads.
+func (s *Store) view(ctx context.Context, fn func(*reader) error) error {
+	return s.transaction(ctx, s.readers, &sql.TxOptions{ReadOnly: true, Isolation: s.snapshot}, func(c *conn) error {
+		return fn(&reader{c, &s.keys})
+	})
+}
+
+// load runs fn, which reads by one statement: that sees one state by itself,
+// and costs one round trip to the database.
+func (s *Store) load(fn func(*reader) error) error {
+	if err := s.watch.down(); err != nil {
+		return err
+	}
+	err := fn(&reader{&conn{querier: s.readers, engine: s.engine, prepared: s.loads}, &s.keys})
+	s.noteFailure(err)
+	return err
+}
+
+// transaction runs fn between a begin and a commit. Where fn fails, its error
+// is returned as it is.
+func (s *Store) transaction(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*conn) error) (err error) {
+	if err := s.watch.down(); err != nil {
+		return err
+	}
+	defer func() { s.noteFailure(err) }()
+	ctx, cancel := s.engine.bounded(ctx)
+	defer cancel()
+	session, err := db.Conn(ctx)
 	if err != nil {
+		return s.unavailable(ctx, "beginning a transaction", err)
+	}
+	defer func() { _ = session.Close() }()
+	tx, err := session.BeginTx(ctx, o)
+	if err != nil {
+		return s.unavailable(ctx, "beginning a transaction", err)
+	}
+	defer func() { _ = tx.Rollback() }() // also when fn panics; nothing after a commit
+	if err := fn(&conn{querier: tx, engine: s.engine, session: session}); err != nil {
 		return err
 	}
-	c.prepared = prepared
-	defer func() { _ = c.tx.Rollback() }() // also when fn panics; nothing after a commit
-	if err := fn(&tx{reader{c, &s.keys}, s.rand}); err != nil {
-		return err
-	}
-	if err := c.tx.Commit(); err != nil {
+	if err := tx.Commit(); err != nil {
 		return s.unavailable(ctx, "committing", err)
 	}
 	return nil
 }
 
-// view runs fn in a transaction that only reads.
-func (s *Store) view(ctx context.Context, fn func(*reader) error) error {
-	c, err := s.begin(ctx, s.readers, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.tx.Rollback() }()
-	return fn(&reader{c, &s.keys})
-}
-
 // AppByKey loads an app with everything that hangs from it.
 func (s *Store) AppByKey(ctx context.Context, appKey string) (a *platform.App, err error) {
-	err = s.view(ctx, func(r *reader) error { a, err = r.AppByKey(ctx, appKey); return err })
+	err = s.load(func(r *reader) error { a, err = r.AppByKey(ctx, appKey); return err })
 	return a, err
 }
 
 // App loads an app by its ID.
 func (s *Store) App(ctx context.Context, id string) (a *platform.App, err error) {
-	err = s.view(ctx, func(r *reader) error { a, err = r.App(ctx, id); return err })
+	err = s.load(func(r *reader) error { a, err = r.App(ctx, id); return err })
 	return a, err
 }
 
@@ -77,7 +111,7 @@ func (s *Store) Apps(ctx context.Context, f platform.AppFilter, p platform.Page)
 
 // CountApps counts all apps.
 func (s *Store) CountApps(ctx context.Context) (n int, err error) {
-	err = s.view(ctx, func(r *reader) error { n, err = r.CountApps(ctx); return err })
+	err = s.load(func(r *reader) error { n, err = r.CountApps(ctx); return err })
 	return n, err
 }
 
@@ -89,6 +123,6 @@ func (s *Store) Catalog(ctx context.Context) (c *platform.Catalog, err error) {
 
 // Audit lists changes, newest first.
 func (s *Store) Audit(ctx context.Context, f platform.AuditFilter) (entries []platform.AuditEntry, err error) {
-	err = s.view(ctx, func(r *reader) error { entries, err = r.Audit(ctx, f); return err })
+	err = s.load(func(r *reader) error { entries, err = r.Audit(ctx, f); return err })
 	return entries, err
 }

@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+)
+
+// columnKind is what a column holds, whatever the engine calls it.
+type columnKind uint8
+
+const (
+	integer columnKind = iota
+	text
+	blob
+	boolean
+)
+
+type column struct {
+	name string
+	kind columnKind
+}
+
+// copyTable is a table as Copy reads and writes it.
+type copyTable struct {
+	name string
+	// key is how many of the columns name a row.
+	key     int
+	columns []column
+	// from is what to read from; empty is the table itself.
+	from string
+}
+
+// copyTables are all tables with something to keep, each after those that it
+// refers to. Not among them: the master keys, which are each store's own, and
+// the log of changes, which is for caches of the store's own nodes.
+var copyTables = []copyTable{
+	{name: "packages", key: 1, columns: []column{{"name", text}, {"title", text}, {"description", text}, {"source", text}}},
+	{name: "plans", key: 1, columns: []column{{"name", text}, {"title", text}}},
+	{name: "ip_groups", key: 1, columns: []column{{"name", text}}},
+	{name: "ip_group_rules", key: 2, columns: []column{{"group_name", text}, {"position", integer}, {"prefix", text}, {"note", text}}},
+	{name: "apps", key: 1, columns: []column{
+		{"number", integer},
+		{"id", text},
+		{"app_key", text},
+		{"name", text},
+		{"kind", text},
+		{"mode", text},
+		{"status", text},
+		{"plan", text},
+		{"created_at", integer},
+		{"updated_at", integer},
+	}},
+	{name: "app_ips", key: 2, columns: []column{{"app", integer}, {"position", integer}, {"prefix", text}, {"group_name", text}, {"note", text}}},
+	{name: "app_credentials", key: 2, columns: []column{
+		{"app", integer},
+		{"number", integer},
+		{"environment", text},
+		{"kind", text},
+		{"dialect", text},
+		{"secret", blob},
+		{"key_id", text},
+		{"public_key", text},
+		{"created_at", integer},
+		{"expires_at", integer},
+		{"app_id", text},
+	}, from: `(SELECT c.*, a.id AS app_id FROM app_credentials c JOIN apps a ON a.number = c.app) AS credentials`},
+	{name: "app_dialects", key: 2, columns: []column{{"app", integer}, {"dialect", text}, {"method", text}}},
+	{name: "app_packages", key: 2, columns: []column{{"app", integer}, {"package", text}, {"valid_from", integer}, {"valid_until", integer}}},
+	{name: "apis", key: 2, columns: []column{
+		{"name", text},
+		{"version", text},
+		{"title", text},
+		{"method", text},
+		{"path", text},
+		{"provider", text},
+		{"package", text},
+		{"user_token", boolean},
+		{"status", text},
+		{"deprecated_at", integer},
+		{"sunset", integer},
+		{"upstream", text},
+		{"example_status", integer},
+		{"example_type", text},
+		{"example_body", blob},
+		{"spec", text},
+		{"source", text},
+	}},
+	{name: "limits", key: 3, columns: []column{
+		{"scope", text},
+		{"owner", text},
+		{"api", text},
+		{"rate_requests", integer},
+		{"rate_period", integer},
+		{"rate_burst", integer},
+		{"quota_day", integer},
+		{"quota_month", integer},
+	}},
+	{name: "catalog_digests", key: 1, columns: []column{{"source", text}, {"digest", text}}},
+	{name: "audit", key: 1, columns: []column{
+		{"id", integer}, {"at", integer}, {"actor", text}, {"action", text}, {"target", text}, {"before_json", text}, {"after_json", text},
+	}},
+	{name: "quota_counts", key: 5, columns: []column{
+		{"scope", integer}, {"app", integer}, {"sub", integer}, {"unit", integer}, {"window_start", integer}, {"used", integer},
+	}},
+}
+
+// counters are the tables whose rows are numbered upwards, without a number
+// that was given once being given again.
+var counters = []string{"apps", "audit"}
+
+func (c copyTable) names() []string {
+	names := make([]string, len(c.columns))
+	for i := range c.columns {
+		names[i] = c.columns[i].name
+	}
+	return names
+}
+
+// readRows gives each row of the table to fn, in the order of its key: nil,
+// int64, string, []byte or bool for each column. Secrets are decrypted, and
+// without the name of their key, which is the store's own.
+func (r *reader) readRows(ctx context.Context, table copyTable, fn func([]any) error) error {
+	from := table.from
+	if from == "" {
+		from = table.name
+	}
+	names := table.names()
+	return r.each(ctx, func(rows *sql.Rows) error {
+		row, err := table.scan(rows)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", table.name, err)
+		}
+		if keyID, ok := keyIDOf(table, row); ok {
+			place := credentialPlace(row[credentialAppID].(string), int(row[1].(int64)))
+			secret, err := r.keys.Load().Open(keyID, row[credentialSecret].([]byte), place)
+			if err != nil {
+				return fmt.Errorf("credential %v of app %v: %w", row[1], row[credentialAppID], err)
+			}
+			row[credentialSecret], row[credentialKeyID] = secret, nil
+		}
+		return fn(row)
+	}, `SELECT `+strings.Join(names, ", ")+` FROM `+from+` ORDER BY `+strings.Join(names[:table.key], ", "))
+}
+
+// keyIDOf is the key that a row's secret is under, where it has one.
+func keyIDOf(table copyTable, row []any) (string, bool) {
+	if table.name != "app_credentials" {
+		return "", false
+	}
+	id, ok := row[credentialKeyID].(string)
+	return id, ok
+}
+
+// scan reads a row into values that are the same for both engines.
+func (c copyTable) scan(rows *sql.Rows) ([]any, error) {
+	dest, row := make([]any, len(c.columns)), make([]any, len(c.columns))
+	for i := range c.columns {
+		switch c.columns[i].kind {
+		case integer:
+			dest[i] = &sql.NullInt64{}
+		case text:
+			dest[i] = &sql.NullString{}
+		case boolean:
+			dest[i] = &sql.NullBool{}
+		case blob:
+			dest[i] = &[]byte{}
+		}
+	}
+	if err := rows.Scan(dest...); err != nil {
+		return nil, err
+	}
+	for i := range dest {
+		switch v := dest[i].(type) {
+		case *sql.NullInt64:
+			if v.Valid {
+				row[i] = v.Int64
+			}
+		case *sql.NullString:
+			if v.Valid {
+				row[i] = v.String
+			}
+		case *sql.NullBool:
+			if v.Valid {
+				row[i] = v.Bool
+			}
+		case *[]byte:
+			if *v != nil {
+				row[i] = *v
+			}
+		}
+	}
+	return row, nil
+}
+
+// counter is the last number that was given; 0 where none was.
+func (r *reader) counter(ctx context.Context, table string) (last int64, err error) {
+	err = r.one(ctx, []any{&last}, r.engine.counter[table].last)
+	return last, err
+}
+
+// setCounter lets numbers go on after last.
+func (t *tx) setCounter(ctx context.Context, table string, last int64) error {
+	if last == 0 {
+		return nil
+	}
+	for _, statement := range t.engine.counter[table].set {
+		if _, err := t.exec(ctx, statement, last); err != nil {
+			return fmt.Errorf("numbering %s: %w", table, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/limit"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// fill makes a store with n apps and something in every table.
+func fill(t *testing.T, s *Store, n int) {
+	t.Helper()
+	limits := platform.Limits{Rate: limit.Rate{Requests: 100, Period: time.Minute, Burst: 7}, Quota: limit.Quota{Day: 5, Month: 50}}
+	put(t, s, func(ctx context.Context, tx platform.Tx) error {
+		return putCatalog(ctx, tx, &platform.Catalog{
+			Packages: []platform.Package{{Name: "basic", Title: "changed"}, {Name: "trade", Description: "交易"}},
+			APIs: []platform.API{
+				{Name: "a.get", Version: "1.0", Package: "trade", UserToken: true, Limits: limits, Example: platform.Example{Body: []byte("{\x00}")}, Spec: []byte(`{}`), Sunset: testTime},
+				{Name: "A.get", Version: "1.0", Package: "basic"},
+			},
+			Plans:    []platform.Plan{{Name: "gold", App: limits, APIs: map[string]platform.Limits{"a.get": {}}}},
+			IPGroups: []platform.IPGroup{{Name: "office", Rules: []platform.IPRule{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Note: "n"}}}, {Name: "empty"}},
+			Platform: limits, Digests: map[string]string{"mall": "abc"},
+		})
+	})
+	importTest(t, s, n)
+	put(t, s, func(ctx context.Context, tx platform.Tx) error {
+		a := testApp("rich")
+		a.Plan = "gold"
+		a.IPs = []platform.IPRule{{Group: "office"}, {Prefix: netip.MustParsePrefix("203.0.113.0/24"), Note: "网段"}}
+		a.Packages = []platform.PackageGrant{{Package: "trade", Period: platform.Period{From: testTime}}}
+		if err := tx.PutApp(ctx, a); err != nil {
+			return err
+		}
+		for i := range 300 {
+			if err := tx.AppendAudit(ctx, &platform.AuditEntry{At: testTime.Add(time.Duration(i) * day), Actor: "a", Action: "b", Target: "t", After: []byte(`{"a":1}`)}); err != nil {
+				return err
+			}
+		}
+		last := testApp("gone") // its number is not given again
+		return errors.Join(tx.PutApp(ctx, last), tx.DeleteApp(ctx, last.ID))
+	})
+	require.NoError(t, s.SaveQuotas(t.Context(), []limit.QuotaCount{{Key: limit.Key{Scope: limit.ScopeApp, App: 1 << 63}, Unit: limit.UnitDay, Start: 100, Used: 5}}))
+}
+
+func TestCopy(t *testing.T) {
+	for _, from := range engines {
+		for _, to := range engines {
+			t.Run(from.name+" to "+to.name, func(t *testing.T) {
+				n := 500
+				if from.name != to.name {
+					n = 20_000
+				}
+				source, target := from.empty(t), to.at(t, to.database(t), testKeyring(t, 9))
+				fill(t, source, n)
+				var last, total int
+				require.NoError(t, Copy(t.Context(), source, target, func(done, of int) {
+					require.Greater(t, done, last)
+					last, total = done, of
+				}))
+				require.Equal(t, total, last)
+				require.Greater(t, total, 2*5*n)
+
+				for _, n := range []string{"0000000", fmt.Sprintf("%07d", n-1), "rich"} {
+					want, err := source.AppByKey(t.Context(), "ak_"+n)
+					require.NoError(t, err)
+					got, err := target.AppByKey(t.Context(), "ak_"+n)
+					require.NoError(t, err)
+					require.Equal(t, want, got)
+					requireSecret(t, target, n)
+				}
+				want, err := source.Catalog(t.Context())
+				require.NoError(t, err)
+				got, err := target.Catalog(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+				entries, err := target.Audit(t.Context(), platform.AuditFilter{Limit: 1})
+				require.NoError(t, err)
+				for _, s := range []*Store{source, target} {
+					next := testApp("next")
+					putApps(t, s, next)
+					require.EqualValues(t, n+3, next.Number)
+					entry := platform.AuditEntry{At: testTime, Actor: "a", Action: "b", Target: "t"}
+					put(t, s, func(ctx context.Context, tx platform.Tx) error { return tx.AppendAudit(ctx, &entry) })
+					require.Equal(t, entries[0].ID+1, entry.ID)
+				}
+				err = Copy(t.Context(), source, target, nil)
+				require.ErrorIs(t, err, platform.ErrConflict)
+				require.ErrorContains(t, err, "want a new database")
+			})
+		}
+	}
+}
+
+// A copy that is broken off, wherever, leaves a target that is as new.
+func TestCopyBrokenOff(t *testing.T) {
+	onBoth(t, func(t *testing.T, e engineTest) {
+		source, target := engines[0].empty(t), e.empty(t)
+		fill(t, source, 2000)
+		for _, share := range []int{10, 50, 75, 99} {
+			ctx, cancel := context.WithCancel(t.Context())
+			err := Copy(ctx, source, target, func(done, total int) {
+				if done*100 >= total*share {
+					cancel()
+				}
+			})
+			require.ErrorIs(t, err, context.Canceled, share)
+			n, err := target.CountApps(t.Context())
+			require.NoError(t, err)
+			require.Zero(t, n)
+		}
+		require.NoError(t, Copy(t.Context(), source, target, nil))
+		requireSecret(t, target, "rich")
+	})
+}
+
+// Whatever differs is found, and named by table and key.
+func TestCompareFindsADifference(t *testing.T) {
+	source, target := engines[0].empty(t), engines[1].empty(t)
+	fill(t, source, 3)
+	require.NoError(t, Copy(t.Context(), source, target, nil))
+	errDone := errors.New("done")
+	for change, want := range map[string]string{
+		`SELECT 1`: "",
+		`UPDATE packages SET title = 'x' WHERE name = 'trade'`:                   "table packages, row name=trade, column title",
+		`UPDATE apps SET plan = NULL WHERE id = 'app_rich'`:                      "table apps, row number=4, column plan",
+		`DELETE FROM app_ips WHERE position = 1`:                                 "table app_ips lacks the row app=4 position=1 in the target",
+		`INSERT INTO app_dialects (app, dialect, method) VALUES (2, 'zz', '')`:   "table app_dialects has the row app=2 dialect=zz only in the target",
+		`UPDATE app_credentials SET expires_at = 1 WHERE app = 3 AND number = 3`: "table app_credentials, row app=3 number=3, column expires_at",
+		`UPDATE app_packages SET valid_from = NULL`:                              "table app_packages, row app=4 package=trade, column valid_from",
+		`UPDATE apis SET user_token = false`:                                     "table apis, row name=a.get version=1.0, column user_token",
+		`UPDATE apis SET example_body = 'x'`:                                     "column example_body",
+		`UPDATE limits SET rate_burst = 8 WHERE scope = 'platform'`:              "table limits, row scope=platform owner= api=, column rate_burst",
+		`DELETE FROM plans WHERE name = 'none'`:                                  "",
+		`UPDATE catalog_digests SET digest = 'x'`:                                "table catalog_digests, row source=mall, column digest",
+		`UPDATE audit SET after_json = NULL WHERE id = 250`:                      "table audit, row id=250, column after_json",
+		`UPDATE quota_counts SET used = used + 1`:                                "table quota_counts",
+		`UPDATE ip_group_rules SET note = ''`:                                    "table ip_group_rules, row group_name=office position=0, column note",
+		`INSERT INTO ip_groups (name) VALUES ('a')`:                              "table ip_groups has the row name=a only in the target",
+		`SELECT setval('apps_number_seq', 99)`:                                   "the last number of apps is 5 in the source and 99 in the target",
+		`UPDATE app_credentials SET secret = (SELECT secret FROM app_credentials WHERE app = 2 AND number = 1) WHERE app = 1 AND number = 1`: "credential 1 of app app_0000000",
+	} {
+		err := source.view(t.Context(), func(r *reader) error {
+			return target.update(t.Context(), nil, func(t *tx) error {
+				if _, err := t.exec(context.Background(), change); err != nil {
+					return err
+				}
+				if err := compare(context.Background(), r, &t.reader, func(int) {}); err != nil {
+					return err
+				}
+				return errDone
+			})
+		})
+		if want == "" {
+			require.ErrorIs(t, err, errDone, change)
+		} else {
+			require.ErrorContains(t, err, want, change)
+		}
+		require.NoError(t, target.update(t.Context(), nil, func(t *tx) error { return t.setCounter(context.Background(), "apps", 5) }))
+	}
+	// The same secret under another key is the same; another secret is not.
+	other := testApp("0000001")
+	other.Number, other.Credentials[0].Secret = 2, platform.NewSecret([]byte("another"))
+	putApps(t, target, other)
+	err := source.view(t.Context(), func(r *reader) error {
+		return target.view(t.Context(), func(o *reader) error { return compare(t.Context(), r, o, func(int) {}) })
+	})
+	require.ErrorContains(t, err, "table app_credentials, row app=2 number=1, column secret")
+	require.NotContains(t, err.Error(), "another")
+}
+
+// Every table of the schema is copied, or known not to be.
+func TestCopyKnowsEveryTable(t *testing.T) {
+	s := engines[1].empty(t)
+	known := map[string]bool{"goose_db_version": true, "master_keys": true, "changes": true}
+	columns := map[string]int{}
+	for _, table := range copyTables {
+		known[table.name] = true
+		columns[table.name] = len(table.columns)
+	}
+	columns["app_credentials"]-- // the app's ID is of the app
+	rows, err := s.readers.Query(`SELECT c.relname, count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace GROUP BY c.relname`)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	for rows.Next() {
+		var name string
+		var n int
+		require.NoError(t, rows.Scan(&name, &n))
+		require.True(t, known[name], "table %s is not copied", name)
+		if want, ok := columns[name]; ok {
+			require.Equal(t, want, n, "a column of %s is not copied", name)
+		}
+	}
+	require.NoError(t, rows.Err())
+}
+
+func BenchmarkCopy(b *testing.B) {
+	const n = 20_000
+	for _, to := range engines {
+		b.Run("sqlite to "+to.name, func(b *testing.B) {
+			source := engines[0].empty(b)
+			importTest(b, source, n)
+			for b.Loop() {
+				if err := Copy(b.Context(), source, to.empty(b), nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "apps/s")
+		})
+	}
+}

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Retention tells for how long rows of the time-series tables are kept; 0 is
+// for ever. On PostgreSQL rows go by whole partitions, so they stay up to a
+// partition's width longer.
+type Retention struct {
+	// Audit is for the log of changes: partitions of a month.
+	Audit time.Duration
+}
+
+const (
+	// keepChanges is for how long the log of changes for other nodes is kept:
+	// a node that was away for longer loads everything again.
+	keepChanges = time.Hour
+	// pruneBatch is how many old rows are deleted in one transaction.
+	pruneBatch = 1000
+)
+
+// Maintain makes partitions for the time to come and removes what is older
+// than the retention. Call it about every hour. Of several nodes that call it
+// together one works and the others return at once. It may be broken off at
+// any point: the next call goes on.
+func (s *Store) Maintain(ctx context.Context, now time.Time, keep Retention) error {
+	if s.pool == nil {
+		for _, series := range s.series {
+			if err := s.prune(ctx, series, now, keep); err != nil {
+				return fmt.Errorf("deleting old rows of %s: %w", series.table, err)
+			}
+		}
+		return nil
+	}
+	if err := s.watch.down(); err != nil {
+		return err
+	}
+	conn, err := s.alone(ctx, lockMaintain)
+	if err != nil {
+		return fmt.Errorf("maintaining the store: %w", err)
+	}
+	if conn == nil {
+		return nil
+	}
+	defer release(ctx, conn)
+	errs := []error{s.makeAhead(ctx, now), s.pruneChanges(ctx, conn, now)}
+	for _, series := range s.series {
+		if age := series.keep(keep); age > 0 {
+			errs = append(errs, s.dropOlder(ctx, conn, series, now.Add(-age)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("maintaining the store: %w", err)
+	}
+	return nil
+}
+
+// prune deletes old rows of a SQLite table, the oldest first, and lets other
+// writers in between. Rows come in the order of time, so the first batch
+// without an old row is the end.
+func (s *Store) prune(ctx context.Context, series series, now time.Time, keep Retention) error {
+	age := series.keep(keep)
+	if age <= 0 {
+		return nil
+	}
+	for {
+		var n int64
+		err := s.update(ctx, nil, func(t *tx) (err error) {
+			n, err = t.exec(ctx, `DELETE FROM `+series.table+` WHERE at < ? AND id IN (SELECT id FROM `+series.table+` ORDER BY id LIMIT ?)`,
+				now.Add(-age).UnixMicro(), pruneBatch)
+			return err
+		})
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// pruneChanges forgets old changes, but never the last one: see Watch.
+func (s *Store) pruneChanges(ctx context.Context, conn *pgx.Conn, now time.Time) error {
+	_, err := conn.Exec(ctx, `DELETE FROM changes WHERE version <
+		(SELECT coalesce(min(version) FILTER (WHERE at >= $1), max(version)) FROM changes)`, now.Add(-keepChanges).UnixMicro())
+	if err != nil {
+		return s.unavailable(ctx, "forgetting old changes", err)
+	}
+	return nil
+}
+
+// dropOlder drops the partitions whose rows are all older than the time. A
+// partition is detached first, in a way that stops neither readers nor
+// writers; where that is broken off it stays pending, and is finished here the
+// next time. Detached partitions that were not dropped are found by their name.
+func (s *Store) dropOlder(ctx context.Context, conn *pgx.Conn, series series, before time.Time) error {
+	rows, err := conn.Query(ctx, `SELECT c.relname, c.relispartition, coalesce(i.inhdetachpending, false)
+		FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhparent = $1::text::regclass
+		WHERE c.relkind = 'r' AND starts_with(c.relname, $2)
+			AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = $1::text::regclass)
+		ORDER BY c.relname`, series.table, series.prefix())
+	if err != nil {
+		return s.unavailable(ctx, "listing the partitions of "+series.table, err)
+	}
+	type found struct {
+		Name              string
+		Attached, Pending bool
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
+	if err != nil {
+		return s.unavailable(ctx, "listing the partitions of "+series.table, err)
+	}
+	for _, table := range tables {
+		p, ok := series.parse(table.Name)
+		if !ok || p.until.After(before) {
+			continue
+		}
+		s.rooms.Delete(p.name)
+		var steps []string
+		switch {
+		case table.Pending:
+			steps = append(steps, `ALTER TABLE `+series.table+` DETACH PARTITION `+p.name+` FINALIZE`)
+		case table.Attached:
+			steps = append(steps, `ALTER TABLE `+series.table+` DETACH PARTITION `+p.name+` CONCURRENTLY`)
+		}
+		for _, step := range append(steps, `DROP TABLE `+p.name) {
+			if _, err := conn.Exec(ctx, step); err != nil {
+				return s.unavailable(ctx, "dropping the partition "+p.name, err)
+			}
+		}
+	}
+	return nil
+}
