@@ -7,7 +7,6 @@ package caddymodule
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -31,11 +30,16 @@ type App struct {
 	// file ./data/openplatform.db.
 	Storage *Storage `json:"storage,omitempty"`
 
+	// Redis is where nodes share limits and nonces. Default: none, each node
+	// counts for itself.
+	Redis *Redis `json:"redis,omitempty"`
+
 	// MasterKeys encrypt secrets at rest: 32 bytes each, in hexadecimal or
 	// base64. The first one encrypts; the others are earlier ones that are
 	// still needed to read. Placeholders such as {env.MASTER_KEY} and
 	// {file./run/secrets/master.key} are resolved when the configuration
 	// loads. Default: a key made once beside the SQLite file, in master.key.
+	// Required for postgres, the same on all nodes.
 	MasterKeys []string `json:"master_keys,omitempty"`
 
 	// Catalogs are OpenAPI files that are applied at start when they changed.
@@ -62,6 +66,13 @@ type App struct {
 	// reached. Default: 10m.
 	Staleness caddy.Duration `json:"staleness,omitempty"`
 
+	// AuditRetention is how long entries of the audit log are kept.
+	// Default: 0, for ever.
+	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
+
+	// onRedisFailure waits for Redis to be read from the Caddyfile.
+	onRedisFailure string
+
 	ctx      caddy.Context
 	logger   *zap.Logger
 	location *time.Location
@@ -69,14 +80,6 @@ type App struct {
 	catalogs []*platform.CatalogFile
 	engine   *engine
 	released bool
-}
-
-// Storage says where the data is.
-type Storage struct {
-	// Engine is the kind of store. Only "sqlite" so far. Default: sqlite.
-	Engine string `json:"engine,omitempty"`
-	// Path is the SQLite file. Default: ./data/openplatform.db.
-	Path string `json:"path,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -91,7 +94,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.setDefaults(); err != nil {
 		return err
 	}
-	e, err := acquireEngine(a.Storage.Path, a.engineOptions())
+	e, err := acquireEngine(a.engineOptions())
 	if err != nil {
 		return err
 	}
@@ -120,25 +123,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 func (a *App) setDefaults() error {
+	repl := caddy.NewReplacer()
 	if a.Storage == nil {
 		a.Storage = new(Storage)
 	}
-	if a.Storage.Engine == "" {
-		a.Storage.Engine = "sqlite"
+	if err := a.Storage.provision(repl); err != nil {
+		return err
 	}
-	if a.Storage.Engine != "sqlite" {
-		return fmt.Errorf("storage engine %q is not known; write sqlite", a.Storage.Engine)
-	}
-	if a.Storage.Path == "" {
-		a.Storage.Path = filepath.Join("data", "openplatform.db")
-	}
-	repl := caddy.NewReplacer()
-	path, err := repl.ReplaceOrErr(a.Storage.Path, true, true)
-	if err != nil {
-		return fmt.Errorf("storage path: %w", err)
-	}
-	if a.Storage.Path, err = filepath.Abs(path); err != nil {
-		return fmt.Errorf("storage path: %w", err)
+	if a.Redis != nil {
+		if err := a.Redis.provision(repl); err != nil {
+			return err
+		}
 	}
 	a.keys = nil
 	for i, key := range a.MasterKeys {
@@ -153,9 +148,14 @@ func (a *App) setDefaults() error {
 			return err
 		}
 	}
-	if a.location, err = time.LoadLocation(a.TimeZone); err != nil {
+	if len(a.keys) == 0 && a.Storage.shared() {
+		return fmt.Errorf("storage postgres needs master_key, the same on all nodes; make one with: openssl rand -hex 32")
+	}
+	location, err := time.LoadLocation(a.TimeZone)
+	if err != nil {
 		return fmt.Errorf("time_zone %q is not known; write an IANA name such as Asia/Shanghai", a.TimeZone)
 	}
+	a.location = location
 	if a.AppCache == 0 {
 		a.AppCache = gate.DefaultApps
 	}
@@ -174,12 +174,15 @@ func (a *App) Validate() error {
 		return fmt.Errorf("nonces must be 1 or more, not %d", a.Nonces)
 	case a.Staleness < 0:
 		return fmt.Errorf("staleness must not be negative")
+	case a.AuditRetention < 0:
+		return fmt.Errorf("audit_retention must not be negative")
 	}
 	return nil
 }
 
 func (a *App) engineOptions() engineOptions {
 	return engineOptions{
+		storage: *a.Storage, redis: a.Redis, audit: time.Duration(a.AuditRetention),
 		keys: a.keys, location: a.location, apps: a.AppCache, nonces: a.Nonces,
 		staleness: time.Duration(a.Staleness), logger: a.logger,
 	}

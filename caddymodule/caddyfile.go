@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,14 +31,24 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 // UnmarshalCaddyfile reads the global option. Syntax:
 //
 //	open_platform {
-//		storage     sqlite <path>
-//		master_key  <key> [<earlier key>...]
-//		catalog     <file>          # repeatable
-//		sandbox_app <file>
-//		time_zone   <IANA name>
-//		app_cache   <apps>
-//		nonces      <nonces>
-//		staleness   <duration>
+//		storage          sqlite <path>
+//		storage          postgres <dsn> {
+//			max_conns <number>
+//		}
+//		redis            <url> {
+//			accuracy exact|leased
+//			nonces   shared|local
+//			timeout  <duration>
+//		}
+//		on_redis_failure share|deny
+//		master_key       <key> [<earlier key>...]
+//		catalog          <file>          # repeatable
+//		sandbox_app      <file>
+//		time_zone        <IANA name>
+//		app_cache        <apps>
+//		nonces           <nonces>
+//		staleness        <duration>
+//		audit_retention  <duration>
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -54,15 +66,29 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	if a.onRedisFailure == "" {
+		return nil
+	}
+	if a.Redis == nil {
+		return d.Err("on_redis_failure needs the option redis")
+	}
+	a.Redis.OnFailure = a.onRedisFailure
 	return nil
 }
 
-var options = []string{"storage", "master_key", "catalog", "sandbox_app", "time_zone", "app_cache", "nonces", "staleness"}
+var options = []string{
+	"storage", "redis", "on_redis_failure", "master_key", "catalog", "sandbox_app", "time_zone",
+	"app_cache", "nonces", "staleness", "audit_retention",
+}
 
 func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error) {
 	switch option {
 	case "storage":
 		return a.unmarshalStorage(d)
+	case "redis":
+		return a.unmarshalRedis(d)
+	case "on_redis_failure":
+		a.onRedisFailure, err = choiceOf(d, redisFailures)
 	case "master_key":
 		if a.MasterKeys = d.RemainingArgs(); len(a.MasterKeys) == 0 {
 			return d.Err("master_key needs a key, best as {file./run/secrets/master.key} or {env.MASTER_KEY}")
@@ -82,6 +108,8 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 		a.Nonces, err = numberOf(d)
 	case "staleness":
 		a.Staleness, err = durationOf(d)
+	case "audit_retention":
+		a.AuditRetention, err = durationOf(d)
 	default:
 		return d.Errf("open_platform has no option '%s'; it has %s", option, strings.Join(options, ", "))
 	}
@@ -91,16 +119,75 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 func (a *App) unmarshalStorage(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) == 0 || len(args) > 2 {
-		return d.Err("storage needs an engine and a path: storage sqlite ./data/openplatform.db")
-	}
-	if args[0] != "sqlite" {
-		return d.Errf("storage engine '%s' is not known; write sqlite", args[0])
+		return d.Err("storage needs an engine and where it is: storage sqlite ./data/openplatform.db, or storage postgres {env.DATABASE_URL}")
 	}
 	a.Storage = &Storage{Engine: args[0]}
-	if len(args) == 2 {
-		a.Storage.Path = args[1]
+	switch args[0] {
+	case engineSQLite:
+		if len(args) == 2 {
+			a.Storage.Path = args[1]
+		}
+		if d.NextBlock(1) {
+			return d.Errf("storage sqlite has no options, but '%s' is given", d.Val())
+		}
+	case enginePostgres:
+		if len(args) != 2 {
+			return d.Err("storage postgres needs a database: storage postgres {env.DATABASE_URL}")
+		}
+		a.Storage.DSN = args[1]
+		return block(d, "storage postgres", map[string]func() error{
+			"max_conns": func() (err error) { a.Storage.MaxConns, err = numberOf(d); return err },
+		})
+	default:
+		return d.Errf("storage engine '%s' is not known; write sqlite or postgres", args[0])
 	}
 	return nil
+}
+
+func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 1 {
+		return d.Err("redis needs one URL: redis {env.REDIS_URL}, or redis redis://127.0.0.1:6379")
+	}
+	r := &Redis{URL: args[0]}
+	a.Redis = r
+	return block(d, "redis", map[string]func() error{
+		"accuracy": func() (err error) { r.Accuracy, err = choiceOf(d, redisAccuracies); return err },
+		"nonces":   func() (err error) { r.Nonces, err = choiceOf(d, redisNonces); return err },
+		"timeout":  func() (err error) { r.Timeout, err = durationOf(d); return err },
+	})
+}
+
+// block reads the options in the block of an option.
+func block(d *caddyfile.Dispenser, of string, options map[string]func() error) error {
+	seen := map[string]bool{}
+	for d.NextBlock(1) {
+		name := d.Val()
+		read := options[name]
+		if read == nil {
+			known := slices.Sorted(maps.Keys(options))
+			return d.Errf("%s has no option '%s'; it has %s", of, name, strings.Join(known, ", "))
+		}
+		if seen[name] {
+			return d.Errf("%s of %s is given twice", name, of)
+		}
+		seen[name] = true
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choiceOf reads an option that takes one of few words.
+func choiceOf(d *caddyfile.Dispenser, allowed []string) (string, error) {
+	option := d.Val()
+	words := strings.Join(allowed, " or ")
+	value, err := argumentOf(d, words)
+	if err == nil && !slices.Contains(allowed, value) {
+		err = d.Errf("%s: '%s' is not known; write %s", option, value, words)
+	}
+	return value, err
 }
 
 // argumentOf reads the one argument of an option.

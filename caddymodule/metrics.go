@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-openplatform/openplatform/internal/gate"
+	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -31,7 +32,7 @@ type metrics struct {
 // environments counts sandbox, production, and calls that got to neither.
 const environments = 3
 
-func newMetrics(e *engine) *metrics {
+func newMetrics(e *engine, o *engineOptions) *metrics {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "calls_total",
@@ -54,11 +55,38 @@ func newMetrics(e *engine) *metrics {
 			}
 			return 0
 		}),
-		gauge("limit_cells", "Live rate and quota counters.", func() float64 { return float64(e.limitCells()) }),
-		gauge("nonces_entries", "Nonces remembered against replays.", func() float64 { return float64(e.nonceStats().Entries) }),
-		gauge("nonces_bytes", "Memory of the remembered nonces, in bytes.", func() float64 { return float64(e.nonceStats().Bytes) }),
+		gauge("limit_cells", "Live rate and quota counters in memory.", func() float64 { _, n := e.memory(); return float64(n) }),
+		gauge("nonces_entries", "Nonces remembered in memory against replays.", func() float64 { n, _ := e.memory(); return float64(n.Entries) }),
+		gauge("nonces_bytes", "Memory of the remembered nonces, in bytes.", func() float64 { n, _ := e.memory(); return float64(n.Bytes) }),
+	}
+	if o.redis != nil {
+		m.collectors = append(m.collectors, redisMetrics(e)...)
+	}
+	for _, d := range e.dependencies {
+		m.collectors = append(m.collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "dependency_up",
+			Help:        "Whether a server that this node relies on answers: 1 or 0.",
+			ConstLabels: prometheus.Labels{"dependency": d.name},
+		}, d.up))
 	}
 	return m
+}
+
+// redisMetrics tell what goes through Redis, and what does not.
+func redisMetrics(e *engine) []prometheus.Collector {
+	counted := func(name, help string, of func(limit.RedisStats) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: name, Help: help,
+		}, func() float64 { return float64(of(e.redisStats())) })
+	}
+	return []prometheus.Collector{
+		counted("redis_scripts_total", "Script calls to Redis for single calls.", func(s limit.RedisStats) uint64 { return s.Scripts }),
+		counted("redis_leases_total", "Script calls to Redis that take or give back slices of limits.", func(s limit.RedisStats) uint64 { return s.Leases }),
+		counted("redis_errors_total", "Calls that Redis failed to answer.", func(s limit.RedisStats) uint64 { return s.Errors }),
+		counted("redis_fallback_total", "Calls that were decided without Redis while it did not answer.", func(s limit.RedisStats) uint64 { return s.Fallback }),
+		gauge("redis_leases_held", "Limits of which this node holds a slice.", func() float64 { return float64(e.redisStats().Leased) }),
+		gauge("nodes", "Nodes that share Redis, as far as this one knows.", func() float64 { return float64(e.redisStats().Nodes) }),
+	}
 }
 
 func gauge(name, help string, read func() float64) prometheus.Collector {

@@ -10,16 +10,16 @@ import (
 // status tells how the engine is doing. What cannot be counted because the
 // store does not answer is left at zero, with the reason.
 func (e *engine) status(ctx context.Context) adminapi.StatusReport {
-	report := adminapi.StatusReport{Storage: "sqlite " + e.path}
+	report := adminapi.StatusReport{Health: e.health(), Storage: e.storage.describe()}
 	g := e.gate.Load()
 	if g == nil {
 		report.StorageError = "not open yet"
 		return report
 	}
-	nonces := e.nonceStats()
+	nonces, counters := e.memory()
 	report.CachedApps = g.CachedApps()
 	report.NonceEntries, report.NonceBytes = nonces.Entries, nonces.Bytes
-	report.LimitCounters = e.limitCells()
+	report.LimitCounters = counters
 	apps, err := e.service.CountApps(ctx)
 	if err != nil {
 		report.StorageError = err.Error()
@@ -34,18 +34,22 @@ func (e *engine) status(ctx context.Context) adminapi.StatusReport {
 	return report
 }
 
-// nonceStats counts the remembered nonces; none before the store is open.
-func (e *engine) nonceStats() limit.NonceStats {
+// memory counts the nonces and the counters in this node's memory; none before
+// the store is open.
+func (e *engine) memory() (limit.NonceStats, int) {
 	if e.gate.Load() == nil {
-		return limit.NonceStats{}
+		return limit.NonceStats{}, 0
 	}
-	return e.nonces.Stats()
+	return e.ledger.stats()
 }
 
-// limitCells counts the live counters; none before the store is open.
-func (e *engine) limitCells() int {
+// redisStats counts what went through Redis; nothing before it is open.
+func (e *engine) redisStats() limit.RedisStats {
 	if e.gate.Load() == nil {
-		return 0
+		return limit.RedisStats{}
 	}
-	return e.memory.Len()
+	if shared, ok := e.ledger.(sharedLedger); ok {
+		return shared.Stats()
+	}
+	return limit.RedisStats{}
 }

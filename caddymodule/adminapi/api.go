@@ -34,6 +34,8 @@ type Management interface {
 	// RotateMasterKey makes a new master key and encrypts every secret anew.
 	RotateMasterKey(ctx context.Context, progress func(done, total int)) error
 	Status(ctx context.Context) StatusReport
+	// Health asks no other server.
+	Health() HealthReport
 }
 
 // AdminAPI serves the management of apps, APIs, packages, plans and limits
@@ -105,6 +107,7 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 		"POST /catalog":                       endpoint(a.applyCatalog),
 		"POST /master-key/rotate":             http.HandlerFunc(a.rotateMasterKey),
 		"GET /status":                         endpoint(a.status),
+		"GET /health":                         http.HandlerFunc(a.health),
 	}
 }
 
@@ -119,7 +122,7 @@ func (a *AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if r, ok := a.app.(running); ok && r.app() == nil {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errNotConfigured}
 	}
-	if a.app.Service() == nil && r.URL.Path != PathPrefix+"/status" {
+	if a.app.Service() == nil && r.URL.Path != PathPrefix+"/status" && r.URL.Path != PathPrefix+"/health" {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the store is not open yet; try again in a moment")}
 	}
 	rep := &reply{ResponseWriter: w}

@@ -241,6 +241,26 @@ func TestAdminStoreDown(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status)
 }
 
+func TestAdminHealth(t *testing.T) {
+	s := newTestServer(t)
+	for status, want := range map[string]int{
+		adminapi.Ready: http.StatusOK, adminapi.Degraded: http.StatusOK, adminapi.NotReady: http.StatusServiceUnavailable,
+	} {
+		s.Platform.Condition = adminapi.HealthReport{Status: status, Dependencies: []adminapi.Dependency{
+			{Name: "store", Up: true}, {Name: "redis", Error: "no route to host", Since: adminapitest.Now()},
+		}}
+		for _, s.Platform.Closed = range []bool{false, true} {
+			code, out, _ := s.ask(t, "GET", "/health", "")
+			require.Equal(t, want, code)
+			require.Equal(t, status, out["status"])
+			require.Equal(t, []any{
+				map[string]any{"name": "store", "up": true},
+				map[string]any{"name": "redis", "up": false, "error": "no route to host", "since": "2027-01-31T08:00:00Z"},
+			}, out["dependencies"])
+		}
+	}
+}
+
 func TestAdminRotationStreamsProgress(t *testing.T) {
 	s := newTestServer(t)
 	next := make(chan struct{})

@@ -58,5 +58,12 @@ func (r running) Status(ctx context.Context) StatusReport {
 	return StatusReport{StorageError: errNotConfigured.Error()}
 }
 
+func (r running) Health() HealthReport {
+	if app := r.app(); app != nil {
+		return app.Health()
+	}
+	return HealthReport{Status: NotReady, Reason: errNotConfigured.Error(), Dependencies: []Dependency{}}
+}
+
 // Interface guard
 var _ Management = running{}

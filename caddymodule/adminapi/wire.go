@@ -21,6 +21,8 @@ const (
 
 // StatusReport is how this node is doing.
 type StatusReport struct {
+	// Health tells whether this node can take calls.
+	Health HealthReport `json:"health"`
 	// Storage names the engine and where it is: "sqlite data/openplatform.db".
 	Storage string `json:"storage"`
 	// StorageError says why the store does not answer; empty when it does.

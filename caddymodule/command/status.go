@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +71,11 @@ func (c *cli) statusCommand() *cobra.Command {
 				if s.StorageError != "" {
 					state = s.StorageError
 				}
-				facts(w, "storage", s.Storage, "storage state", state, "apps", strconv.Itoa(s.Apps), "APIs", strconv.Itoa(s.APIs),
+				health := s.Health.Status
+				if down := s.Health.Down(); len(down) > 0 {
+					health += ": no answer from " + strings.Join(down, ", ")
+				}
+				facts(w, "health", health, "storage", s.Storage, "storage state", state, "apps", strconv.Itoa(s.Apps), "APIs", strconv.Itoa(s.APIs),
 					"apps in memory", strconv.Itoa(s.CachedApps),
 					"nonces in memory", fmt.Sprintf("%d (%d bytes)", s.NonceEntries, s.NonceBytes),
 					"limit counters", strconv.Itoa(s.LimitCounters))
@@ -118,12 +123,10 @@ func (c *cli) rotateMasterKey(ctx context.Context, cmd *cobra.Command) error {
 		case at.Error != "":
 			return fmt.Errorf("rotating the master key: %s", at.Error)
 		case at.Finished:
-			if c.terminal() {
-				fmt.Fprintln(cmd.ErrOrStderr())
-			}
+			c.endProgress(cmd)
 			return c.print(cmd, at, func(w io.Writer) { fmt.Fprintf(w, "rotated: %d secrets are encrypted with the new key\n", at.Total) })
-		case c.terminal():
-			fmt.Fprintf(cmd.ErrOrStderr(), "\r%d of %d", at.Done, at.Total)
+		default:
+			c.progress(cmd, at.Done, at.Total)
 		}
 	}
 }

@@ -51,6 +51,9 @@ type Gate struct {
 	now      func() time.Time
 	apps     *appCache
 	catalog  atomic.Pointer[snapshot]
+	// loading is held while the catalog is read and put in force, so that an
+	// earlier state never replaces a later one.
+	loading sync.Mutex
 	scratch  sync.Pool // of *scratch
 }
 
@@ -110,6 +113,8 @@ func (g *Gate) Forget(appKey string) { g.apps.cache.Invalidate(appKey) }
 // ReloadCatalog reads APIs, packages, plans, groups and platform limits anew
 // and puts them in force for all calls that begin afterwards.
 func (g *Gate) ReloadCatalog(ctx context.Context) error {
+	g.loading.Lock()
+	defer g.loading.Unlock()
 	c, err := g.store.Catalog(ctx)
 	if err != nil {
 		return fmt.Errorf("loading the catalog: %w", err)
@@ -119,6 +124,16 @@ func (g *Gate) ReloadCatalog(ctx context.Context) error {
 		return fmt.Errorf("reading the catalog: %w", err)
 	}
 	g.catalog.Store(s)
+	return nil
+}
+
+// Reload forgets all apps and reads the catalog anew: what to do when changes
+// may have been missed. Where it fails nothing is forgotten.
+func (g *Gate) Reload(ctx context.Context) error {
+	if err := g.ReloadCatalog(ctx); err != nil {
+		return err
+	}
+	g.apps.cache.InvalidateAll()
 	return nil
 }
 

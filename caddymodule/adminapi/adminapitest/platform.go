@@ -47,6 +47,8 @@ type Platform struct {
 	Closed bool
 	// Report is what Status answers.
 	Report adminapi.StatusReport
+	// Condition is what Health answers.
+	Condition adminapi.HealthReport
 	// Rotate is what RotateMasterKey does.
 	Rotate func(ctx context.Context, progress func(done, total int)) error
 
@@ -97,6 +99,9 @@ func (p *Platform) RotateMasterKey(ctx context.Context, progress func(done, tota
 
 // Status is the Report.
 func (p *Platform) Status(context.Context) adminapi.StatusReport { return p.Report }
+
+// Health answers Condition.
+func (p *Platform) Health() adminapi.HealthReport { return p.Condition }
 
 // Interface guard
 var _ adminapi.Management = (*Platform)(nil)
