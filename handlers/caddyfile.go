@@ -18,6 +18,10 @@ const (
 	defaultMaxBody = 64 << 20
 )
 
+// maxSkew keeps the time for which a nonce is remembered, twice as long, within
+// the hour that every ledger promises.
+const maxSkew = 25 * time.Minute
+
 // dialectSet resolves the names of dialects; none means op1.
 func dialectSet(names []string) ([]string, *signing.Set, error) {
 	if len(names) == 0 {
@@ -65,8 +69,8 @@ func sizeOf(d *caddyfile.Dispenser) (int64, error) {
 	return int64(size), nil
 }
 
-// durationOf reads one duration: "30s", "5m".
-func durationOf(d *caddyfile.Dispenser) (caddy.Duration, error) {
+// skewOf reads how far a signing time may lie off: "30s", "5m".
+func skewOf(d *caddyfile.Dispenser) (caddy.Duration, error) {
 	option := d.Val()
 	args := d.RemainingArgs()
 	if len(args) != 1 {
@@ -74,8 +78,8 @@ func durationOf(d *caddyfile.Dispenser) (caddy.Duration, error) {
 	}
 	text := args[0]
 	value, err := caddy.ParseDuration(text)
-	if err != nil || value <= 0 || value > 24*time.Hour {
-		return 0, d.Errf("%s: '%s' is no duration between 0 and 24h; write one such as 5m", option, text)
+	if err != nil || value <= 0 || value > maxSkew {
+		return 0, d.Errf("%s: '%s' is no duration between 0 and %v; write one such as 5m", option, text, maxSkew)
 	}
 	return caddy.Duration(value), nil
 }

@@ -1,6 +1,7 @@
 // Package handlers holds the HTTP handlers of the open platform: the stages of
 // the gate (open_ip, open_sign, open_scope, open_rate), the shorthand open_gate
-// for all of them, open_mock for the sandbox and open_problem for error routes.
+// for all of them, open_mock for the sandbox, open_problem for error routes and
+// open_health for load balancers.
 package handlers
 
 import (
@@ -18,6 +19,7 @@ func init() {
 	caddy.RegisterModule(Rate{})
 	caddy.RegisterModule(Mock{})
 	caddy.RegisterModule(Problem{})
+	caddy.RegisterModule(Health{})
 
 	httpcaddyfile.RegisterDirective("open_gate", parseGate)
 	httpcaddyfile.RegisterHandlerDirective("open_ip", parseIP)
@@ -30,7 +32,8 @@ func init() {
 
 	httpcaddyfile.RegisterHandlerDirective("open_mock", parseMock)
 	httpcaddyfile.RegisterHandlerDirective("open_problem", parseProblem)
-	for _, name := range []string{"open_mock", "open_problem"} {
+	httpcaddyfile.RegisterHandlerDirective("open_health", parseHealth)
+	for _, name := range []string{"open_mock", "open_problem", "open_health"} {
 		httpcaddyfile.RegisterDirectiveOrder(name, httpcaddyfile.Before, "respond")
 	}
 }

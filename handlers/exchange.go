@@ -22,7 +22,7 @@ import (
 // allocation, and holds the memory for all that the gate adds to both.
 type exchange struct {
 	gate    *gate.Gate
-	logger  *zap.Logger
+	logs    *refusalLogs
 	request *http.Request
 	call    gate.Call
 	signed  signing.Request
@@ -54,9 +54,9 @@ func exchangeOf(r *http.Request) *exchange {
 
 // begin starts a call: it gives it an id and takes everything out of the
 // request that only the gate may say.
-func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, logger *zap.Logger) *exchange {
+func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, logs *refusalLogs) *exchange {
 	ctx := r.Context()
-	x := &exchange{gate: g, logger: logger, request: r}
+	x := &exchange{gate: g, logs: logs, request: r}
 	g.Start(&x.call)
 	x.call.RequestID = x.newRequestID()
 	x.call.ClientIP = clientIP(r)

@@ -99,8 +99,12 @@ func (x *exchange) logRefusal(r *gate.Refusal) {
 	if r.Code.Status >= 500 {
 		level = zapcore.ErrorLevel
 	}
+	logger := x.logs.refused
+	if r.Code == gate.StoreUnavailable {
+		logger = x.logs.outage
+	}
 	// The code is part of the message, since that is what sampling counts by.
-	entry := x.logger.Check(level, "call refused: "+r.Code.Name)
+	entry := logger.Check(level, "call refused: "+r.Code.Name)
 	if entry == nil {
 		return
 	}

@@ -37,7 +37,7 @@ type Sign struct {
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	// Skew is how far the signing time may lie from now, to both sides.
-	// Default: each dialect's own window, 5 minutes for op1.
+	// At most 25 minutes. Default: each dialect's own window, 5 minutes for op1.
 	Skew caddy.Duration `json:"skew,omitempty"`
 
 	// NonceWithRate leaves the nonce to open_rate, which spends it together
@@ -87,6 +87,8 @@ func (h *Sign) Validate() error {
 	switch {
 	case h.Buffer < 0 || h.MaxBody < 0 || h.Skew < 0:
 		return fmt.Errorf("buffer, max_body and skew must not be negative")
+	case h.Skew > caddy.Duration(maxSkew):
+		return fmt.Errorf("skew must be at most %v, not %v", maxSkew, time.Duration(h.Skew))
 	case h.Buffer > h.MaxBody:
 		return fmt.Errorf("buffer (%d) is larger than max_body (%d)", h.Buffer, h.MaxBody)
 	}
@@ -247,7 +249,7 @@ func (h *Sign) option(d httpcaddyfile.Helper) (known bool, err error) {
 	case "max_body":
 		h.MaxBody, err = sizeOf(d.Dispenser)
 	case "skew":
-		h.Skew, err = durationOf(d.Dispenser)
+		h.Skew, err = skewOf(d.Dispenser)
 	default:
 		return false, nil
 	}

@@ -16,8 +16,15 @@ import (
 
 // stage is what the four handlers of the gate share.
 type stage struct {
-	app    *caddymodule.App
-	logger *zap.Logger
+	app  *caddymodule.App
+	logs refusalLogs
+}
+
+// refusalLogs are where refused calls are told of.
+type refusalLogs struct {
+	// outage is for those that the platform could not check: they are all the
+	// same while a server is down, which the app has told of already.
+	refused, outage *zap.Logger
 }
 
 func (s *stage) provision(ctx caddy.Context) error {
@@ -26,14 +33,17 @@ func (s *stage) provision(ctx caddy.Context) error {
 		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
 	}
 	s.app = app.(*caddymodule.App)
-	s.logger = ctx.Logger().WithOptions(zap.WrapCore(sampled))
+	s.logs.refused = ctx.Logger().WithOptions(sampled(time.Second, 100, 100))
+	s.logs.outage = ctx.Logger().WithOptions(sampled(10*time.Second, 1, 0))
 	return nil
 }
 
-// sampled thins out a flood: of refusals with one code it lets 100 a second
-// through, and then each hundredth.
-func sampled(core zapcore.Core) zapcore.Core {
-	return zapcore.NewSamplerWithOptions(core, time.Second, 100, 100)
+// sampled thins out a flood: of refusals with one code it lets so many through
+// in each span of time, and then each n-th, or none.
+func sampled(span time.Duration, first, nth int) zap.Option {
+	return zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, span, first, nth)
+	})
 }
 
 // checker is one stage of the gate: it lets the call pass or refuses it.
@@ -55,7 +65,7 @@ func (s *stage) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			Detail: "the call could not be checked; try again soon",
 		}, "")
 	}
-	x := begin(g, w, r, s.logger)
+	x := begin(g, w, r, &s.logs)
 	defer x.record()
 	return x.end(x.step(&x.writer, next, c))
 }

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,6 +35,8 @@ type node struct {
 	// words replace %name% in configurations: the ports, and what tests add.
 	words map[string]string
 	env   []string // of the process, besides what every one has
+	host  string   // where it listens; "" is loopback
+	via   []string // the command that runs the program, if it is not run directly
 	log   *logBuffer
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended
@@ -113,6 +117,12 @@ func (n *node) read(name string) string {
 func (n *node) run() {
 	n.t.Helper()
 	n.launch()
+	n.await()
+}
+
+// await waits until a server that was launched answers.
+func (n *node) await() {
+	n.t.Helper()
 	eventually(n.t, "the admin endpoint answers", func() error {
 		select {
 		case <-n.done:
@@ -139,7 +149,8 @@ func (n *node) launch() {
 // command makes a command of the program that sees nothing of the user's own
 // configuration.
 func (n *node) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, args...)
+	line := append(append(slices.Clip(n.via), binary), args...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Dir = n.dir
 	home := filepath.Join(n.dir, "home")
 	cmd.Env = append([]string{
@@ -175,7 +186,7 @@ func (n *node) ready() error {
 	return nil
 }
 
-func (n *node) admin() string { return "127.0.0.1:" + n.word("admin") }
+func (n *node) admin() string { return net.JoinHostPort(cmp.Or(n.host, "127.0.0.1"), n.word("admin")) }
 
 // stop ends the server as an operator does, and checks that it ended well.
 func (n *node) stop() {

@@ -47,17 +47,41 @@ func TestValidate(t *testing.T) {
 		send(t, n.plain(), a.sign(t, call{url: n.fill("http://127.0.0.1:%site%/v1/echo")})).passed(t)
 	})
 
+	t.Run("no server is asked", func(t *testing.T) {
+		var conns []net.Listener
+		for range 2 {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer l.Close()
+			conns = append(conns, l)
+		}
+		n.write("shared.Caddyfile", n.fill(clusterSetup{
+			dsn: "postgres://op@" + conns[0].Addr().String() + "/op", redis: "redis redis://" + conns[1].Addr().String(),
+		}.config()))
+		out, err := n.command("validate", "--adapter", "caddyfile", "--config", "shared.Caddyfile").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		for _, l := range conns {
+			require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now()))
+			_, err := l.Accept()
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "somebody has called")
+		}
+	})
+
 	t.Run("what is wrong is named", func(t *testing.T) {
 		for name, c := range map[string]struct{ caddyfile, want string }{
 			"environment": {globals("") + gated("http://127.0.0.1:%site%", "moon", ""), "moon"},
 			"dialect":     {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "dialects op1 esperanto"), "esperanto"},
 			"option":      {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "bufer 1MiB"), "bufer"},
+			"no keys":     {strings.Replace(globals(""), "storage sqlite ./data/openplatform.db", "storage postgres postgres://op@db/op", 1), "needs master_key"},
+			"dsn":         {clusterSetup{dsn: "mysql://op:hidden@db/op", redis: "-"}.config(), "PostgreSQL DSN"},
+			"redis":       {clusterSetup{dsn: "postgres://op@db/op", redis: "redis http://op:hidden@cache"}.config(), "redis"},
 			"no app":      {"http://127.0.0.1:%site% {\n\topen_gate sandbox\n}\n", "add the global option open_platform"},
 		} {
 			n.write("wrong.Caddyfile", n.fill(c.caddyfile))
 			out, err := n.command("validate", "--adapter", "caddyfile", "--config", "wrong.Caddyfile").CombinedOutput()
 			require.Error(t, err, name)
 			require.Contains(t, string(out), c.want, name)
+			require.NotContains(t, string(out), "hidden", name)
 		}
 	})
 }

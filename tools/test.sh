@@ -8,9 +8,13 @@ tools/check-go.sh
 
 missing=
 command -v gcc >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
-for tool in curl openssl; do
+for tool in curl openssl redis-server; do
   command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
+# Debian keeps the programs of the server, of which several versions may be there, off the path.
+command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+# Root can cut a network for a test; anybody else puts a relay into it.
+[ "$(id -u)" -ne 0 ] || command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
     apt-get update -q
