@@ -25,7 +25,7 @@ type ledger interface {
 // openLedger opens what counts: Redis if there is one, else memory.
 func (e *engine) openLedger(ctx context.Context, o *engineOptions, st *store.Store) (ledger, error) {
 	if o.redis != nil {
-		return e.openShared(o)
+		return e.openShared(o) //nolint:contextcheck // outlives the call that opened the store
 	}
 	if o.storage.shared() {
 		o.logger.Warn("limits and nonces count on each node alone: other nodes may use this store; add the option redis to share them")

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,10 +170,8 @@ func oneOf(name string, value *string, allowed []string) error {
 	if *value == "" {
 		*value = allowed[0]
 	}
-	for _, a := range allowed {
-		if *value == a {
-			return nil
-		}
+	if slices.Contains(allowed, *value) {
+		return nil
 	}
 	return fmt.Errorf("%s: %q is not known; write %s", name, *value, strings.Join(allowed, " or "))
 }

@@ -54,7 +54,7 @@ type Gate struct {
 	// loading is held while the catalog is read and put in force, so that an
 	// earlier state never replaces a later one.
 	loading sync.Mutex
-	scratch  sync.Pool // of *scratch
+	scratch sync.Pool // of *scratch
 }
 
 // scratch is what a call spends, and the memory for it. It is lent, so that a

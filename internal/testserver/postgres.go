@@ -1,3 +1,5 @@
+//go:build linux
+
 package testserver
 
 import (
@@ -174,11 +176,11 @@ func (p *Postgres) ping() error {
 	return conn.Close(ctx)
 }
 
-// configure lets everybody who reaches the server in, standbys too.
+// configure lets whoever reaches the server in as its owner, standbys too.
 func (p *Postgres) configure() error {
 	// What a test commits must survive a killed server, not a power cut.
 	const settings = "fsync = off\nmax_connections = 200\nshared_buffers = 64MB\nunix_socket_directories = ''\n"
-	const rules = "host all all 0.0.0.0/0 trust\nhost replication all 0.0.0.0/0 trust\n"
+	const rules = "host all postgres 0.0.0.0/0 trust\nhost replication postgres 0.0.0.0/0 trust\n"
 	for name, text := range map[string]string{"postgresql.auto.conf": settings, "pg_hba.conf": rules} {
 		file := filepath.Join(p.data(), name)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -195,7 +197,7 @@ func (p *Postgres) configure() error {
 func run(dir, program string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // G204: one of the servers' own programs
 	cmd.Dir, cmd.SysProcAttr = dir, unprivileged()
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	if out, err := cmd.CombinedOutput(); err != nil {

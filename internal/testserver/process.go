@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package testserver starts real PostgreSQL and Redis servers for tests and
 // benchmarks: on free ports, in folders of their own, never as root. A server
 // can be stopped, paused, killed and started again, as operators' servers are
@@ -6,6 +8,7 @@ package testserver
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -40,7 +43,8 @@ type process struct {
 
 // launch starts a program that serves one of the folders made by folder.
 func launch(dir string, program string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(program, args...), log: new(output), done: make(chan struct{})}
+	p := &process{log: new(output), done: make(chan struct{})}
+	p.cmd = exec.Command(program, args...) //nolint:gosec,noctx // G204: a server's own program, which ends by a signal
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p.log, p.log
 	p.cmd.Env = append(os.Environ(), "LC_ALL=C")
 	p.cmd.SysProcAttr = unprivileged()
@@ -108,7 +112,7 @@ func (p *process) family() []int {
 	children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", p.cmd.Process.Pid))
 	for _, file := range children {
 		data, _ := os.ReadFile(file)
-		for _, field := range strings.Fields(string(data)) {
+		for field := range strings.FieldsSeq(string(data)) {
 			if pid, err := strconv.Atoi(field); err == nil {
 				pids = append(pids, pid)
 			}
@@ -159,7 +163,7 @@ func unprivileged() *syscall.SysProcAttr {
 	// A test that is killed must not leave servers behind.
 	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if uid, gid, ok := servant(); ok {
-		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // G115: ids from the system's own table
+		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
 	return attr
 }
@@ -196,7 +200,7 @@ func program(name, where string) (string, error) {
 
 // freePort is a port that nobody listened on a moment ago.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("finding a free port: %w", err)
 	}
