@@ -2,13 +2,18 @@
 .DEFAULT_GOAL := help
 LINT := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help run build test lint fmt bench soak clean
+.PHONY: help run cluster build test lint fmt bench soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## build ./caddy, start it with Caddyfile.example, show what to try
 	@tools/run.sh
+
+cluster: ## build ./caddy, run three nodes behind a load balancer, with PostgreSQL and Redis
+	@tools/check-go.sh
+	./xcaddy.build
+	@examples/cluster/run.sh
 
 build: ## build ./caddy with xcaddy
 	@tools/check-go.sh
@@ -31,5 +36,5 @@ soak: ## run the long tests of the whole binary
 	@tools/check-go.sh
 	go test -tags soak -timeout 60m -v ./integration/...
 
-clean: ## remove ./caddy and what make run kept in ./data
-	rm -rf caddy data
+clean: ## remove ./caddy and what make run and make cluster kept
+	rm -rf caddy data examples/cluster/data
