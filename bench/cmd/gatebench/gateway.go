@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -25,6 +26,9 @@ const (
 	refused  variant = "refused" // gate, called with bad signatures
 )
 
+// ungated are the variants without a gate; all others have one.
+var ungated = []variant{plain, control, defaults}
+
 // site is one listener of a gateway.
 type site struct {
 	Variant variant
@@ -33,7 +37,7 @@ type site struct {
 }
 
 // Gated tells the template whether the gate stands before this site.
-func (s site) Gated() bool { return s.Variant == gated }
+func (s site) Gated() bool { return !slices.Contains(ungated, s.Variant) }
 
 // TLS tells the template whether the site needs a certificate.
 func (s site) TLS() bool { return s.Scheme == "https" }
@@ -61,10 +65,16 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 	servers {
 		protocols h1 h2
 	}
-{{- if .Database}}
+{{- with .Store}}
 	open_platform {
-		storage sqlite "{{.Database}}"
+		storage {{.Engine}} "{{.Location}}"
 		master_key {file.{{.MasterKey}}}
+{{- with $.Redis}}
+		redis "{{.URL}}" {
+			accuracy {{.Accuracy}}
+			nonces {{.Nonces}}
+		}
+{{- end}}
 	}
 {{- end}}
 }
@@ -101,10 +111,15 @@ type gatewayConfig struct {
 	Sites    []site
 	Tuned    bool // with the options of Caddyfile.example
 
-	// Database and MasterKey are the store's files; without them there is no
-	// gate, and any Caddy binary serves.
-	Database, MasterKey string
+	// Store has the apps; without one there is no gate, and any Caddy binary
+	// serves.
+	Store *storage
+	// Redis keeps limits and nonces; nil: the memory does.
+	Redis *redisOptions
 }
+
+// redisOptions are the options of the directive redis.
+type redisOptions struct{ URL, Accuracy, Nonces string }
 
 // newSites gives every variant a free port for each scheme.
 func newSites(ctx context.Context, schemes []string, variants []variant) ([]site, error) {

@@ -57,15 +57,18 @@ func (n *nonces) next() string {
 	return n.prefix + strconv.FormatUint(n.count.Add(1), 36)
 }
 
-// signer makes the requests for one site: each by the next caller, each signed
-// by op1 the moment before it is sent.
-func signer(s site, callers []caller, fresh *nonces, now func() time.Time) vegeta.Targeter {
+// signer makes the requests for sites in turns: each by the next caller, each
+// signed by op1 the moment before it is sent.
+func signer(sites []site, callers []caller, fresh *nonces, now func() time.Time) vegeta.Targeter {
 	var turn atomic.Uint64
 	return func(t *vegeta.Target) error {
 		n := turn.Add(1) - 1
-		who := callers[n%uint64(len(callers))]
-		// Every app makes every call of the mix, whatever their numbers are.
-		what := mix[(n+n/uint64(len(callers)))%uint64(len(mix))]
+		round, place := n/uint64(len(callers)), n%uint64(len(callers))
+		who := callers[place]
+		// Every app makes every call of the mix, and comes to every site, whatever
+		// their numbers are.
+		what := mix[(n+round)%uint64(len(mix))]
+		s := sites[(place+round)%uint64(len(sites))]
 		header := http.Header{}
 		if what.body != nil {
 			header.Set("Content-Type", "application/json")
@@ -85,13 +88,13 @@ func signer(s site, callers []caller, fresh *nonces, now func() time.Time) veget
 	}
 }
 
-// load is what is sent to a site, and the status that every answer must have.
-// Another one would cost another amount: a refusal among good calls is cheap,
-// and would make the gate look good.
+// load is what is sent to the sites of a variant, and the status that every
+// answer must have. Another one would cost another amount: a refusal among good
+// calls is cheap, and would make the gate look good.
 type load struct {
-	site site
-	next vegeta.Targeter
-	want int
+	variant variant
+	next    vegeta.Targeter
+	want    int
 }
 
 // newClient makes the client whose connections stay open over all runs, so

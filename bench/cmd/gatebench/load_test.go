@@ -62,7 +62,7 @@ func TestSignerMakesCallsThatVerify(t *testing.T) {
 	require.NoError(t, err)
 	keys := keysOf(t, 1, 21, 41, 61, 81)
 	s := site{Variant: gated, Scheme: "http", Address: "127.0.0.1:18080"}
-	next := signer(s, callers, newNonces(now), func() time.Time { return now })
+	next := signer([]site{s}, callers, newNonces(now), func() time.Time { return now })
 
 	nonces, calls := map[string]bool{}, map[string]bool{}
 	for range 25 {
@@ -106,7 +106,7 @@ func TestAttack(t *testing.T) {
 	t.Cleanup(client.CloseIdleConnections)
 	s := site{Variant: gated, Scheme: "http", Address: strings.TrimPrefix(server.URL, "http://")}
 
-	good := load{site: s, next: signer(s, callers, newNonces(time.Now()), time.Now), want: http.StatusOK}
+	good := load{variant: gated, next: signer([]site{s}, callers, newNonces(time.Now()), time.Now), want: http.StatusOK}
 
 	seen, err := attack(t.Context(), client, good, count(200), 4, time.Minute)
 	require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestAttack(t *testing.T) {
 	require.LessOrEqual(t, seen.p50, seen.p99)
 
 	past := func() time.Time { return time.Now().Add(-time.Hour) }
-	late := load{site: s, next: signer(s, callers, newNonces(time.Now()), past), want: http.StatusOK}
+	late := load{variant: gated, next: signer([]site{s}, callers, newNonces(time.Now()), past), want: http.StatusOK}
 	_, err = attack(t.Context(), client, late, count(5), 4, time.Minute)
 	require.ErrorContains(t, err, "5 of 5 requests were not answered 200")
 	require.ErrorContains(t, err, "timestamp out of range", "the first refusal is shown")
@@ -124,7 +124,7 @@ func TestAttack(t *testing.T) {
 	strangers, err := forgers(callers)
 	require.NoError(t, err)
 	require.Equal(t, callers[2].appKey, strangers[2].appKey)
-	bad := load{site: s, next: signer(s, strangers, newNonces(time.Now()), time.Now), want: http.StatusUnauthorized}
+	bad := load{variant: gated, next: signer([]site{s}, strangers, newNonces(time.Now()), time.Now), want: http.StatusUnauthorized}
 	seen, err = attack(t.Context(), client, bad, count(9), 4, time.Minute)
 	require.NoError(t, err, "a flood expects its refusals")
 	require.EqualValues(t, 9, seen.requests)

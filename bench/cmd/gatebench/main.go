@@ -21,7 +21,7 @@ import (
 )
 
 // parts are what -only chooses from.
-var parts = []string{"http", "tls", "big"}
+var parts = []string{"http", "tls", "big", "redis", "nodes", "postgres"}
 
 // settings are the command line.
 type settings struct {
@@ -35,6 +35,10 @@ type settings struct {
 	withoutGate       bool
 	profiles          string
 }
+
+// fewerRuns is the number of runs in the parts that would otherwise make the
+// whole last longer than half an hour.
+func (s settings) fewerRuns() int { return (s.runs + 1) / 2 }
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == upstreamRole {
@@ -67,17 +71,17 @@ func parse(args []string, out io.Writer) (settings, error) {
 	var only string
 	f := flag.NewFlagSet("gatebench", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.IntVar(&s.runs, "runs", 8, "runs of each variant")
+	f.IntVar(&s.runs, "runs", 8, "runs of each variant; the parts redis, nodes and postgres take half as many")
 	f.DurationVar(&s.duration, "duration", 3*time.Second, "length of a run: of its closed loop and of its fixed rate each")
 	f.IntVar(&s.connections, "connections", 64, "connections of the load generator")
 	f.IntVar(&s.rate, "rate", 0, "requests a second while latency is measured; 0 means 60 % of what the machine can do")
-	f.IntVar(&s.apps, "apps", 1000, "apps in the store for the parts http and tls, all of them active")
-	f.IntVar(&s.big, "big", 1_000_000, "apps in the store for the part big")
+	f.IntVar(&s.apps, "apps", 1000, "apps in the store for the parts http, tls, redis and nodes, all of them active")
+	f.IntVar(&s.big, "big", 1_000_000, "apps in the store for the parts big and postgres")
 	f.IntVar(&s.bigActive, "active", 10_000, "active apps of the part big")
 	f.StringVar(&s.caddy, "caddy", "", "`path` of the gateway's binary; empty builds the project's cmd/caddy")
 	f.StringVar(&s.catalog, "catalog", "../examples/mall.openapi.yaml", "`path` of the catalog")
 	f.StringVar(&only, "only", strings.Join(parts, ","), "the parts to measure")
-	f.BoolVar(&s.withoutGate, "without-gate", false, "leave out the gated variant: serves with any Caddy binary")
+	f.BoolVar(&s.withoutGate, "without-gate", false, "leave out the gated variant and the parts redis, nodes and postgres: serves with any Caddy binary")
 	f.StringVar(&s.profiles, "profile", "", "`folder` for profiles of the gateway, taken after the runs; empty for none")
 	if err := f.Parse(args); err != nil {
 		return s, err
@@ -97,6 +101,12 @@ func parse(args []string, out io.Writer) (settings, error) {
 		if value < 1 {
 			return s, fmt.Errorf("-%s: it must not be that small", name)
 		}
+	}
+	if s.withoutGate {
+		s.only = slices.DeleteFunc(s.only, needsServers)
+	}
+	if len(s.only) == 0 {
+		return s, fmt.Errorf("-without-gate: nothing is left of -only %s without the gate; want http, tls or big", only)
 	}
 	if s.duration < 100*time.Millisecond {
 		return s, fmt.Errorf("-duration: %v is too short; want 100ms or more", s.duration)
@@ -119,6 +129,14 @@ func run(ctx context.Context, s settings, out, progress io.Writer) (err error) {
 	} else if s.caddy, err = filepath.Abs(s.caddy); err != nil {
 		return err
 	}
+	var servers *servers
+	if slices.ContainsFunc(s.only, needsServers) {
+		// First of all: what is missing is told before anything is measured.
+		if servers, err = startServers(); err != nil { //nolint:contextcheck // a start has a bound of its own
+			return err
+		}
+		defer func() { err = errors.Join(err, servers.stop()) }()
+	}
 	variants := []variant{defaults, gated, plain, control}
 	if s.withoutGate {
 		variants = []variant{defaults, plain, control}
@@ -137,7 +155,37 @@ func run(ctx context.Context, s settings, out, progress io.Writer) (err error) {
 	}
 	if slices.Contains(s.only, "big") {
 		p := part{dir: filepath.Join(dir, "big"), apps: s.big, active: s.bigActive, schemes: []string{"http"}, variants: variants, big: true}
-		return p.measure(ctx, s, out, progress)
+		if err := p.measure(ctx, s, out, progress); err != nil {
+			return err
+		}
+	}
+	if servers == nil {
+		return nil
+	}
+	return runShared(ctx, s, dir, servers, out, progress)
+}
+
+// runShared measures the parts that need PostgreSQL or Redis. The one that
+// fills PostgreSQL comes last, so that no other runs beside its clean-up.
+func runShared(ctx context.Context, s settings, dir string, servers *servers, out, progress io.Writer) error {
+	if slices.Contains(s.only, "redis") {
+		p := redisPart{dir: filepath.Join(dir, "redis"), apps: s.apps}
+		if err := p.measure(ctx, s, servers, out, progress); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(s.only, "nodes") {
+		p := nodesPart{dir: filepath.Join(dir, "nodes"), apps: s.apps}
+		if err := p.measure(ctx, s, servers, out, progress); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(s.only, "postgres") {
+		p := postgresPart{dir: filepath.Join(dir, "postgres"), apps: s.big}
+		return p.measure(ctx, s, servers, out, progress)
 	}
 	return nil
 }
+
+// needsServers tells whether a part needs PostgreSQL or Redis.
+func needsServers(part string) bool { return part == "redis" || part == "nodes" || part == "postgres" }

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 )
 
 // schemes are the URL schemes by the names that -only has for them.
@@ -31,35 +29,33 @@ func (p part) measure(ctx context.Context, s settings, out, progress io.Writer) 
 	config := gatewayConfig{Binary: s.caddy}
 	var err error
 	if slices.Contains(p.variants, gated) {
-		_, _ = fmt.Fprintf(progress, "filling the store with %d apps\n", p.apps)
-		began := time.Now()
-		if config.Database, config.MasterKey, err = fillStore(ctx, p.dir, s.catalog, p.apps); err != nil {
+		if config.Store, err = sqliteIn(p.dir); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(progress, "filled in %v\n", time.Since(began).Round(time.Millisecond))
+		if _, err := config.Store.fill(ctx, s.catalog, p.apps, 0, progress); err != nil {
+			return err
+		}
 	}
-	r := &rig{
-		gateways: map[variant]*gateway{}, fresh: newNonces(time.Now()), roots: x509.NewCertPool(),
-		connections: s.connections, duration: s.duration, progress: progress,
-	}
-	r.client = newClient(r.connections, r.roots)
-	if r.callers, err = activeCallers(p.apps, p.active); err != nil {
+	callers, err := activeCallers(p.apps, p.active)
+	if err != nil {
 		return err
 	}
-	if r.upstream, config.Upstream, err = startUpstream(ctx); err != nil {
+	r, err := newRig(ctx, s, callers, progress)
+	if err != nil {
 		return err
 	}
 	defer r.stop()
 
+	both := []string{"http", "https"}
 	config.Dir, config.Tuned = filepath.Join(p.dir, "tuned"), true
 	tuned := slices.DeleteFunc(slices.Clone(p.variants), func(v variant) bool { return v == defaults })
-	startUp, err := r.start(ctx, config, tuned)
+	startUp, err := r.start(ctx, config, both, tuned)
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(out, "\n%d apps, %d of them active: first answer %.0f ms after the start\n", p.apps, len(r.callers), milliseconds(startUp))
-	untuned := gatewayConfig{Binary: config.Binary, Dir: filepath.Join(p.dir, "default"), Upstream: config.Upstream}
-	if _, err := r.start(ctx, untuned, []variant{defaults}); err != nil {
+	untuned := gatewayConfig{Binary: config.Binary, Dir: filepath.Join(p.dir, "default")}
+	if _, err := r.start(ctx, untuned, both, []variant{defaults}); err != nil {
 		return err
 	}
 	return p.compare(ctx, s, r, out)
@@ -73,7 +69,7 @@ func (p part) compare(ctx context.Context, s settings, r *rig, out io.Writer) er
 		}
 	}
 	for _, v := range []variant{plain, defaults} {
-		resident, peak, err := memory(r.gateways[v].pid())
+		resident, peak, err := memory(r.gateways[v][0].pid())
 		if err != nil {
 			return err
 		}
@@ -94,7 +90,7 @@ func (p part) report(ctx context.Context, s settings, r *rig, name string, out i
 	case p.big:
 		suffix = fmt.Sprintf(" with %d apps", p.apps)
 	}
-	measured, err := r.compare(ctx, schemes[name], p.variants, s.runs, s.rate)
+	measured, err := r.compare(ctx, schemes[name], p.variants, plain, s.runs, s.rate)
 	if err != nil {
 		return err
 	}
@@ -126,7 +122,7 @@ func (p part) profile(ctx context.Context, r *rig, dir string) error {
 				continue
 			}
 			_, _ = fmt.Fprintf(r.progress, "profiling %s of %s\n", name, v)
-			if err := r.profile(ctx, r.good(r.site(schemes[name], v)), dir, fmt.Sprintf("%s-%s-%d", v, name, p.apps)); err != nil {
+			if err := r.profile(ctx, r.good(r.sitesOf(schemes[name], v)), dir, fmt.Sprintf("%s-%s-%d", v, name, p.apps)); err != nil {
 				return err
 			}
 		}

@@ -27,7 +27,7 @@ func (r *rig) profile(ctx context.Context, l load, dir, name string) error {
 			_, err := r.attack(ctx, l, unlimited, (profileLength+2)*time.Second)
 			loaded <- err
 		}()
-		err := fetch(ctx, r.gateways[l.site.Variant].admin, path, filepath.Join(dir, name+"."+kind+".pprof"))
+		err := fetch(ctx, r.gateways[l.variant][0].admin, path, filepath.Join(dir, name+"."+kind+".pprof"))
 		if err != nil {
 			cancel()
 		}

@@ -88,8 +88,15 @@ func TestParse(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"tls", "big"}, s.only)
 	require.Equal(t, 3, s.runs)
+	require.Equal(t, 2, s.fewerRuns())
+	s, err = parse(nil, new(bytes.Buffer))
+	require.NoError(t, err)
+	require.Equal(t, parts, s.only)
+	s, err = parse([]string{"-without-gate"}, new(bytes.Buffer))
+	require.NoError(t, err)
+	require.Equal(t, []string{"http", "tls", "big"}, s.only, "the other parts are of the gate alone")
 	for _, args := range [][]string{
-		{"-only", "https"}, {"-runs", "0"}, {"-connections", "-1"}, {"-rate", "-1"}, {"-duration", "1ms"}, {"-nonsense"}, {"more"},
+		{"-without-gate", "-only", "redis"}, {"-only", "https"}, {"-runs", "0"}, {"-connections", "-1"}, {"-rate", "-1"}, {"-duration", "1ms"}, {"-nonsense"}, {"more"},
 	} {
 		_, err := parse(args, new(bytes.Buffer))
 		require.Error(t, err, args)

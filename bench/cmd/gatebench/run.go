@@ -14,6 +14,11 @@ const (
 	share = 0.6
 	// settle is how long the load goes on before a run counts.
 	settle = 500 * time.Millisecond
+	// held is how long a gateway can spend what it has leased, at the pace at
+	// which it leased it: a slice and a half, of half a second each.
+	held = 750 * time.Millisecond
+	// idle is after how long it gives back what it does not spend.
+	idle = 4 * time.Second
 	// warmUp is the least number of requests that every site gets before the
 	// first run: connections open, pools and caches fill.
 	warmUp = 2000
@@ -22,13 +27,17 @@ const (
 // sample is one run of one variant.
 type sample struct {
 	// In a closed loop: requests a second, and for each request the CPU time
-	// of the three processes and the allocations of the gateway.
+	// of the three processes, the allocations of the gateway, and what it cost
+	// Redis. The gateway is all nodes together.
 	rate                         float64
 	gateway, generator, upstream time.Duration
 	allocs                       float64
-	// At the fixed rate: CPU time of the gateway for each request, latency.
-	steady   time.Duration
-	p50, p99 time.Duration
+	redis                        redisCost
+	// At the fixed rate: CPU time of the gateway for each request, latency,
+	// and what a request cost Redis.
+	steady      time.Duration
+	p50, p99    time.Duration
+	steadyRedis redisCost
 }
 
 // series holds the runs of each variant; equal indexes ran one after another.
@@ -45,12 +54,12 @@ func (s series) column(v variant, figure func(sample) float64) []float64 {
 
 // compare measures the variants over one scheme. They take turns, in the
 // opposite order every other round, so that a drift of the machine falls on
-// all of them alike. A rate of 0 is found out. Neighbours in variants are
-// neighbours in time.
-func (r *rig) compare(ctx context.Context, scheme string, variants []variant, runs, rate int) (series, error) {
+// all of them alike. A rate of 0 is found out by what the variant basis can do.
+// Neighbours in variants are neighbours in time.
+func (r *rig) compare(ctx context.Context, scheme string, variants []variant, basis variant, runs, rate int) (series, error) {
 	loads := map[variant]load{}
 	for _, v := range variants {
-		loads[v] = r.good(r.site(scheme, v))
+		loads[v] = r.good(r.sitesOf(scheme, v))
 		if err := r.await(ctx, loads[v]); err != nil {
 			return nil, err
 		}
@@ -59,7 +68,7 @@ func (r *rig) compare(ctx context.Context, scheme string, variants []variant, ru
 		}
 	}
 	if rate == 0 {
-		most, err := r.attack(ctx, loads[plain], unlimited, 2*time.Second)
+		most, err := r.attack(ctx, loads[basis], unlimited, 2*time.Second)
 		if err != nil {
 			return nil, fmt.Errorf("finding the rate: %w", err)
 		}
@@ -81,8 +90,12 @@ func (r *rig) compare(ctx context.Context, scheme string, variants []variant, ru
 // atRate measures latency, and CPU time once more, at a rate that is the same
 // for all variants.
 func (r *rig) atRate(ctx context.Context, l load, rate int, s *sample) error {
-	g := r.gateways[l.site.Variant]
-	before, err := cpuTime(g.pid())
+	if r.redis[l.variant] != nil {
+		if _, err := r.attack(ctx, l, perSecond(rate), outlast(s.rate, rate)); err != nil {
+			return err
+		}
+	}
+	before, err := r.use(ctx, l.variant)
 	if err != nil {
 		return err
 	}
@@ -90,20 +103,27 @@ func (r *rig) atRate(ctx context.Context, l load, rate int, s *sample) error {
 	if err != nil {
 		return err
 	}
-	after, err := cpuTime(g.pid())
+	after, err := r.use(ctx, l.variant)
 	if err != nil {
 		return err
 	}
-	s.steady = (after - before) / time.Duration(seen.requests)
+	s.steady = (after.gateway - before.gateway) / time.Duration(seen.requests)
 	s.p50, s.p99 = seen.p50, seen.p99
+	s.steadyRedis = after.redis.since(before.redis, seen.requests)
 	return nil
+}
+
+// outlast is how long the load must go on at a rate until what was leased at
+// the pace of a closed loop is spent: it would last for a good part of a run.
+func outlast(pace float64, rate int) time.Duration {
+	return min(max(time.Duration(float64(held)*pace/float64(rate)), held), idle)
 }
 
 // flood measures what calls with a bad signature cost the gate beside good
 // ones. They take turns too. Afterwards every app must still be let in: else a
 // stranger who knows its key could lock it out.
 func (r *rig) flood(ctx context.Context, scheme string, runs int) (series, error) {
-	gate := r.site(scheme, gated)
+	gate := r.sitesOf(scheme, gated)
 	bad, err := r.bad(gate)
 	if err != nil {
 		return nil, err
@@ -159,17 +179,16 @@ func (r *rig) costs(ctx context.Context, l load) (sample, error) {
 	if _, err := r.attack(ctx, l, unlimited, settle); err != nil {
 		return sample{}, err
 	}
-	g := r.gateways[l.site.Variant]
 	// Reading the metrics allocates too: reading twice tells how much.
-	idle, err := mallocs(ctx, g.admin)
+	base, err := r.mallocs(ctx, l.variant)
 	if err != nil {
 		return sample{}, err
 	}
-	start, err := mallocs(ctx, g.admin)
+	start, err := r.mallocs(ctx, l.variant)
 	if err != nil {
 		return sample{}, err
 	}
-	before, err := r.cpu(g)
+	before, err := r.use(ctx, l.variant)
 	if err != nil {
 		return sample{}, err
 	}
@@ -177,27 +196,58 @@ func (r *rig) costs(ctx context.Context, l load) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	after, err := r.cpu(g)
+	after, err := r.use(ctx, l.variant)
 	if err != nil {
 		return sample{}, err
 	}
-	end, err := mallocs(ctx, g.admin)
+	end, err := r.mallocs(ctx, l.variant)
 	if err != nil {
 		return sample{}, err
 	}
-	each := func(i int) time.Duration { return (after[i] - before[i]) / time.Duration(seen.requests) }
+	n := time.Duration(seen.requests)
 	return sample{
-		rate: seen.rate, gateway: each(0), generator: each(1), upstream: each(2),
-		allocs: (end - start - (start - idle)) / float64(seen.requests),
+		rate: seen.rate, gateway: (after.gateway - before.gateway) / n,
+		generator: (after.generator - before.generator) / n, upstream: (after.upstream - before.upstream) / n,
+		allocs: (end - start - (start - base)) / float64(seen.requests),
+		redis:  after.redis.since(before.redis, seen.requests),
 	}, nil
 }
 
-// cpu is the CPU time so far of a gateway, of this program and of the upstream.
-func (r *rig) cpu(g *gateway) (times [3]time.Duration, err error) {
-	for i, pid := range []int{g.pid(), os.Getpid(), r.upstream.pid()} {
-		if times[i], err = cpuTime(pid); err != nil {
-			return times, err
+// use is what processes have used so far.
+type use struct {
+	gateway, generator, upstream time.Duration // CPU time
+	redis                        redisUse
+}
+
+// use reads what the nodes of a variant and those around them have used.
+func (r *rig) use(ctx context.Context, v variant) (u use, err error) {
+	for _, g := range r.gateways[v] {
+		used, err := cpuTime(g.pid())
+		if err != nil {
+			return u, err
 		}
+		u.gateway += used
 	}
-	return times, nil
+	if u.generator, err = cpuTime(os.Getpid()); err != nil {
+		return u, err
+	}
+	if u.upstream, err = cpuTime(r.upstream.pid()); err != nil {
+		return u, err
+	}
+	if server := r.redis[v]; server != nil {
+		u.redis, err = server.use(ctx)
+	}
+	return u, err
+}
+
+// mallocs is the number of allocations of all nodes of a variant so far.
+func (r *rig) mallocs(ctx context.Context, v variant) (sum float64, err error) {
+	for _, g := range r.gateways[v] {
+		n, err := metric(ctx, g.admin, "go_memstats_mallocs_total")
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }

@@ -96,33 +96,39 @@ func (p *process) stop() {
 	}
 }
 
-// startUpstream runs the upstream and returns its address.
-func startUpstream(ctx context.Context) (*process, string, error) {
+// upstream is the process behind the gateways.
+type upstream struct {
+	*process
+	address string
+}
+
+// startUpstream runs the upstream.
+func startUpstream(ctx context.Context) (*upstream, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, "", fmt.Errorf("starting the upstream: %w", err)
+		return nil, fmt.Errorf("starting the upstream: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, self, upstreamRole) //nolint:gosec // this program itself
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, "", fmt.Errorf("starting the upstream: %w", err)
+		return nil, fmt.Errorf("starting the upstream: %w", err)
 	}
 	stdout, writer, err := os.Pipe()
 	if err != nil {
-		return nil, "", fmt.Errorf("starting the upstream: %w", err)
+		return nil, fmt.Errorf("starting the upstream: %w", err)
 	}
 	defer stdout.Close()
 	cmd.Stdout = writer
 	p, err := start(cmd)
 	_ = writer.Close()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	p.stdin = stdin
 	address, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		p.stop()
-		return nil, "", fmt.Errorf("starting the upstream: it told no address: %s", p.errors)
+		return nil, fmt.Errorf("starting the upstream: it told no address: %s", p.errors)
 	}
-	return p, strings.TrimSpace(address), nil
+	return &upstream{process: p, address: strings.TrimSpace(address)}, nil
 }
