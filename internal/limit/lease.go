@@ -10,6 +10,9 @@ const (
 	// leaseWorth is how much time a slice should last, as far as its bound
 	// allows.
 	leaseWorth = 500 * time.Millisecond
+	// leaseLeast is the least that a slice holds, as far as its bound allows: an
+	// app that calls now and then need not ask each time.
+	leaseLeast = 100
 	// leaseShare is the part of a limit that all nodes' slices may add up to.
 	leaseShare = 10
 	// leaseIdle is after how long what is left of a slice is given back.
@@ -158,11 +161,11 @@ func (c *Check) bound(n int64) int64 {
 }
 
 // want is the size of the next slice: what leaseWorth takes at the pace since
-// the last one, growing by leaps and within the bound.
+// the last one, growing by leaps, at least leaseLeast, and within the bound.
 func (l *lease) want(now, bound int64) int64 {
 	elapsed := max(now-l.seen, int64(time.Millisecond))
 	pace := float64(l.used) / float64(elapsed) * float64(leaseWorth)
-	return max(1, min(bound, int64(pace)+1, 4*l.slice+4))
+	return max(1, min(bound, max(leaseLeast, min(int64(pace)+1, 4*l.slice+4))))
 }
 
 // tally adds the limits of the lease to t, as they stand after an allowed call.

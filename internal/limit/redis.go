@@ -28,8 +28,9 @@ const closeTimeout = 3 * time.Second
 //
 // A node takes a slice of a limit, charged in advance, and spends it from
 // memory. It gives back what it does not use for 3 s, or when it is closed. A
-// slice is what half a second takes, at most a tenth of the limit divided by
-// the number of nodes, and at least one call. So with n nodes, and slices of s,
+// slice is what half a second takes, or 100 calls where that is more, but at
+// most a tenth of the limit divided by the number of nodes, and at least one
+// call. So with n nodes, and slices of s,
 //
 //   - of a rate, any time T sees at most Burst + Requests*T/Period + n*s calls.
 //     All slices together are at most a tenth of the burst, or n where that is
