@@ -9,17 +9,10 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-// The reasons for which a [TokenVerifier] refuses.
-var (
-	ErrTokenMissing      = errors.New("no access token")
-	ErrTokenInvalid      = errors.New("access token not valid")
-	ErrTokenExpired      = errors.New("access token expired")
-	ErrScopeInsufficient = errors.New("scope insufficient")
-)
-
 // TokenVerifier tells on whose behalf an app calls. The authorization server
-// fills it. Errors wrap one of the four above; any other means that the token
-// could not be checked.
+// fills it. Errors wrap ErrTokenMissing, ErrTokenInvalid, ErrTokenExpired or
+// ErrScopeInsufficient of package platform; any other means that the token could
+// not be checked.
 type TokenVerifier interface {
 	// Verify checks the token ("" when the call has none) for a call of app
 	// to an API of package scope.
@@ -30,7 +23,7 @@ type TokenVerifier interface {
 type noTokens struct{}
 
 func (noTokens) Verify(context.Context, string, *platform.App, platform.Environment, string) (User, error) {
-	return User{}, ErrTokenMissing
+	return User{}, platform.ErrTokenMissing
 }
 
 // Authorize finds the API that the call is for and checks that it serves, that
@@ -121,19 +114,19 @@ func (g *Gate) checkUser(ctx context.Context, c *Call, token string) *Refusal {
 	}
 	const realm = `Bearer realm="open_platform"`
 	switch {
-	case errors.Is(err, ErrTokenMissing):
+	case errors.Is(err, platform.ErrTokenMissing):
 		r := refuse(StageScope, TokenMissing, c.api.ID()+" needs a merchant's access token")
 		r.Challenge = realm
 		return r
-	case errors.Is(err, ErrTokenInvalid):
+	case errors.Is(err, platform.ErrTokenInvalid):
 		r := refuse(StageScope, TokenInvalid, "the access token is not valid for this app and environment")
 		r.Challenge = realm + `, error="invalid_token"`
 		return r
-	case errors.Is(err, ErrTokenExpired):
+	case errors.Is(err, platform.ErrTokenExpired):
 		r := refuse(StageScope, TokenExpired, "the access token has expired; refresh it")
 		r.Challenge = realm + `, error="invalid_token", error_description="expired"`
 		return r
-	case errors.Is(err, ErrScopeInsufficient):
+	case errors.Is(err, platform.ErrScopeInsufficient):
 		r := refuse(StageScope, ScopeInsufficient, "the merchant did not authorize "+c.api.Package)
 		r.Challenge = realm + `, error="insufficient_scope", scope="` + c.api.Package + `"`
 		return r

@@ -54,12 +54,7 @@ type Call struct {
 }
 
 // User is the merchant on whose behalf the app calls.
-type User struct {
-	// ID identifies the merchant.
-	ID string
-	// Scopes are what the merchant authorized, separated by spaces.
-	Scopes string
-}
+type User = platform.TokenUser
 
 // App is the verified app, or nil.
 func (c *Call) App() *platform.App {

@@ -19,13 +19,13 @@ func (u *users) Verify(_ context.Context, token string, app *platform.App, env p
 	u.asked = append(u.asked, fmt.Sprintf("%s %s %s %s", token, app.Key, env, scope))
 	switch token {
 	case "":
-		return User{}, fmt.Errorf("checking: %w", ErrTokenMissing)
+		return User{}, fmt.Errorf("checking: %w", platform.ErrTokenMissing)
 	case "invalid":
-		return User{}, fmt.Errorf("checking: %w", ErrTokenInvalid)
+		return User{}, fmt.Errorf("checking: %w", platform.ErrTokenInvalid)
 	case "expired":
-		return User{}, fmt.Errorf("checking: %w", ErrTokenExpired)
+		return User{}, fmt.Errorf("checking: %w", platform.ErrTokenExpired)
 	case "narrow":
-		return User{}, fmt.Errorf("checking: %w", ErrScopeInsufficient)
+		return User{}, fmt.Errorf("checking: %w", platform.ErrScopeInsufficient)
 	case "down":
 		return User{}, errDown
 	}

@@ -110,6 +110,24 @@ func (g *Gate) CachedApps() int { return g.apps.cache.EstimatedSize() }
 // Forget drops an app from the cache, so that the next call loads it anew.
 func (g *Gate) Forget(appKey string) { g.apps.cache.Invalidate(appKey) }
 
+// AppByKey returns an app from the cache, or loads it. It must not be changed.
+// An unknown one is platform.ErrNotFound.
+func (g *Gate) AppByKey(ctx context.Context, appKey string) (*platform.App, error) {
+	a, err := g.apps.get(ctx, appKey)
+	if err != nil {
+		return nil, err
+	}
+	if a == nil {
+		return nil, fmt.Errorf("app %w", platform.ErrNotFound)
+	}
+	return a.App, nil
+}
+
+// Catalog is what is in force. It must not be changed.
+func (g *Gate) Catalog(context.Context) (*platform.Catalog, error) {
+	return g.catalog.Load().catalog, nil
+}
+
 // ReloadCatalog reads APIs, packages, plans, groups and platform limits anew
 // and puts them in force for all calls that begin afterwards.
 func (g *Gate) ReloadCatalog(ctx context.Context) error {
@@ -137,13 +155,16 @@ func (g *Gate) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Apply puts a change of the domain in force.
+// Apply puts a change of the domain in force, if it concerns apps or the
+// catalog.
 func (g *Gate) Apply(ctx context.Context, c platform.Change) error {
-	if c.Kind == platform.ChangeApp {
+	switch c.Kind {
+	case platform.ChangeApp:
 		g.Forget(c.Key)
-		return nil
+	case platform.ChangeCatalog:
+		return g.ReloadCatalog(ctx)
 	}
-	return g.ReloadCatalog(ctx)
+	return nil
 }
 
 // Start begins a call.

@@ -16,7 +16,8 @@ import (
 // snapshot is the catalog made ready for checking calls. It is immutable: a
 // change makes a new one.
 type snapshot struct {
-	routes router
+	catalog *platform.Catalog
+	routes  router
 	// names lists the versions of an API that apps may call, lowest first.
 	names    map[string][]*api
 	plans    map[string]*platform.Plan
@@ -35,6 +36,7 @@ type api struct {
 
 func newSnapshot(c *platform.Catalog) (*snapshot, error) {
 	s := &snapshot{
+		catalog:  c,
 		names:    make(map[string][]*api, len(c.APIs)),
 		plans:    make(map[string]*platform.Plan, len(c.Plans)),
 		groups:   make(map[string]*addresses, len(c.IPGroups)),

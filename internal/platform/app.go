@@ -54,8 +54,10 @@ type App struct {
 	Credentials []Credential   `json:"credentials,omitempty"`
 	Dialects    []DialectGrant `json:"dialects,omitempty"`
 	Packages    []PackageGrant `json:"packages,omitempty"`
-	CreatedAt   time.Time      `json:"created_at"`
-	UpdatedAt   time.Time      `json:"updated_at"`
+	// OAuth is how merchants authorize the app.
+	OAuth     OAuthSettings `json:"oauth,omitzero"`
+	CreatedAt time.Time     `json:"created_at"`
+	UpdatedAt time.Time     `json:"updated_at"`
 }
 
 // IPRule is one entry of an app's whitelist: a prefix (one address is a

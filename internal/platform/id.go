@@ -12,6 +12,8 @@ const (
 	idPrefix     = "app_"
 	keyPrefix    = "ak_"
 	secretPrefix = "sk_"
+	userPrefix   = "usr_"
+	grantPrefix  = "gr_"
 )
 
 const (
@@ -23,6 +25,12 @@ const (
 func newID(r io.Reader, prefix string) (string, error) {
 	return randomString(r, prefix, alphanumeric, 20)
 }
+
+// NewUserID returns a fresh ID for a user.
+func NewUserID(r io.Reader) (string, error) { return newID(r, userPrefix) }
+
+// NewGrantID returns a fresh ID for a grant.
+func NewGrantID(r io.Reader) (string, error) { return newID(r, grantPrefix) }
 
 // newSecret returns a fresh secret for the dialect. One of op1 has 64 random
 // characters (381 bits) after its prefix; the SDKs of other platforms expect

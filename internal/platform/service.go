@@ -20,12 +20,20 @@ const (
 	// ChangeCatalog is a change of APIs, packages, plans, groups or the
 	// platform's limits.
 	ChangeCatalog
+	// ChangeGrant is the end of a merchant's authorization; Key is the grant's
+	// ID. Everything that hangs from it is void.
+	ChangeGrant
+	// ChangeToken is the revocation of one token or of all of a family; Key is
+	// the family.
+	ChangeToken
+	// ChangeUser is a change of a merchant; Key is the user's ID.
+	ChangeUser
 )
 
 // Change tells caches what to load again.
 type Change struct {
 	Kind ChangeKind
-	// Key is the appKey for ChangeApp, else empty.
+	// Key names what changed, as the kind says; empty for ChangeCatalog.
 	Key string
 }
 
@@ -54,11 +62,13 @@ type Service struct {
 	now      func() time.Time
 	rand     io.Reader
 	onChange func(Change)
+	hasher   hasher
+	lockout  lockout
 }
 
 // NewService makes a service over o.Store.
 func NewService(o ServiceOptions) *Service {
-	s := &Service{store: o.Store, now: o.Now, rand: o.Rand, onChange: o.OnChange}
+	s := &Service{store: o.Store, now: o.Now, rand: o.Rand, onChange: o.OnChange, hasher: newHasher()}
 	if s.now == nil {
 		s.now = time.Now
 	}

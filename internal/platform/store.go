@@ -1,6 +1,9 @@
 package platform
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store keeps the domain. Package store fills it. Every error wraps
 // ErrNotFound, ErrConflict or ErrUnavailable where one of them is the reason.
@@ -24,6 +27,17 @@ type Reader interface {
 	Catalog(ctx context.Context) (*Catalog, error)
 	// Audit lists changes, newest first.
 	Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error)
+	// User loads a user by its ID, UserByLogin by what it logs in with.
+	User(ctx context.Context, id string) (*User, error)
+	UserByLogin(ctx context.Context, login string) (*User, error)
+	// Users lists users by ID.
+	Users(ctx context.Context, f UserFilter, p Page) ([]User, error)
+	// Grant loads a grant by its ID, also one that has ended.
+	Grant(ctx context.Context, id string) (*Grant, error)
+	// Grants lists grants by ID.
+	Grants(ctx context.Context, f GrantFilter, p Page) ([]Grant, error)
+	// TokenInfo tells about the token of the SHA-256, unless it was revoked.
+	TokenInfo(ctx context.Context, hash [32]byte) (*TokenInfo, error)
 }
 
 // Tx reads and writes the domain within one transaction.
@@ -43,6 +57,13 @@ type Tx interface {
 	DeleteIPGroup(ctx context.Context, name string) error
 	PutPlatformLimits(ctx context.Context, l Limits) error
 	PutCatalogDigest(ctx context.Context, source, digest string) error
+	// PutUser writes a user. A login or an identity that another one has is
+	// ErrConflict.
+	PutUser(ctx context.Context, u *User) error
+	// RevokeGrant ends a grant, and deletes all tokens that hang from it.
+	RevokeGrant(ctx context.Context, id string, at time.Time) error
+	// RevokeToken deletes the token; of a refresh token all of its family.
+	RevokeToken(ctx context.Context, t *TokenInfo) error
 	AppendAudit(ctx context.Context, e *AuditEntry) error
 	// Announce tells the other nodes of the change, once it is committed.
 	// Where one process owns the store it does nothing.

@@ -18,14 +18,14 @@ import (
 //nolint:dupword // NULL, NULL
 const appQuery = `WITH app AS (SELECT * FROM apps WHERE %s = ?)
 	SELECT 0 AS part, number AS position, id AS t1, app_key AS t2, name AS t3, kind AS t4, mode AS t5, status AS t6, plan AS t7,
-		CAST(NULL AS %[2]s) AS secret, created_at AS begins, updated_at AS ends FROM app
-	UNION ALL SELECT 1, position, prefix, group_name, note, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+		oauth AS t8, CAST(NULL AS %[2]s) AS secret, created_at AS begins, updated_at AS ends FROM app
+	UNION ALL SELECT 1, position, prefix, group_name, note, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 		FROM app_ips WHERE app = (SELECT number FROM app)
-	UNION ALL SELECT 2, 0, dialect, method, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+	UNION ALL SELECT 2, 0, dialect, method, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 		FROM app_dialects WHERE app = (SELECT number FROM app)
-	UNION ALL SELECT 3, 0, package, NULL, NULL, NULL, NULL, NULL, NULL, NULL, valid_from, valid_until
+	UNION ALL SELECT 3, 0, package, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, valid_from, valid_until
 		FROM app_packages WHERE app = (SELECT number FROM app)
-	UNION ALL SELECT 4, number, environment, kind, dialect, key_id, public_key, NULL, NULL, secret, created_at, expires_at
+	UNION ALL SELECT 4, number, environment, kind, dialect, key_id, public_key, NULL, NULL, NULL, secret, created_at, expires_at
 		FROM app_credentials WHERE app = (SELECT number FROM app)
 	ORDER BY part, position, t1`
 
@@ -68,10 +68,10 @@ func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s
 
 func (r *reader) scanPart(rows *sql.Rows, a *platform.App) error {
 	var part, position int64
-	var t [7]sql.NullString
+	var t [8]sql.NullString
 	var secret []byte
 	var begins, ends sql.NullInt64
-	err := rows.Scan(&part, &position, &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &secret, &begins, &ends)
+	err := rows.Scan(&part, &position, &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &secret, &begins, &ends)
 	if err != nil {
 		return fmt.Errorf("reading an app: %w", err)
 	}
@@ -81,6 +81,9 @@ func (r *reader) scanPart(rows *sql.Rows, a *platform.App) error {
 		*a = platform.App{
 			Number: uint64(position), ID: t[0].String, Key: t[1].String, Name: t[2].String, Kind: platform.AppKind(t[3].String),
 			Mode: platform.AppMode(t[4].String), Status: platform.AppStatus(t[5].String), Plan: t[6].String, CreatedAt: from, UpdatedAt: until,
+		}
+		if a.OAuth, err = parseOAuth(t[7]); err != nil {
+			return fmt.Errorf("app %s: %w", a.ID, err)
 		}
 	case partIP:
 		rule := platform.IPRule{Group: t[1].String, Note: t[2].String}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -10,14 +11,41 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-const appColumns = `number, id, app_key, name, kind, mode, status, plan, created_at, updated_at`
+const appColumns = `number, id, app_key, name, kind, mode, status, plan, created_at, updated_at, oauth`
 
 func scanApp(rows *sql.Rows, a *platform.App) error {
 	var created, updated sql.NullInt64
-	var plan sql.NullString
-	err := rows.Scan(&a.Number, &a.ID, &a.Key, &a.Name, &a.Kind, &a.Mode, &a.Status, &plan, &created, &updated)
+	var plan, oauth sql.NullString
+	err := rows.Scan(&a.Number, &a.ID, &a.Key, &a.Name, &a.Kind, &a.Mode, &a.Status, &plan, &created, &updated, &oauth)
+	if err != nil {
+		return err
+	}
 	a.Plan, a.CreatedAt, a.UpdatedAt = plan.String, fromMicros(created), fromMicros(updated)
+	a.OAuth, err = parseOAuth(oauth)
 	return err
+}
+
+// oauthText is an app's OAuth settings as JSON; NULL where there are none.
+func oauthText(o platform.OAuthSettings) (sql.NullString, error) {
+	if o.IsZero() {
+		return sql.NullString{}, nil
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return sql.NullString{}, fmt.Errorf("writing OAuth settings: %w", err)
+	}
+	return orNull(string(text)), nil
+}
+
+// parseOAuth is the opposite of oauthText.
+func parseOAuth(text sql.NullString) (o platform.OAuthSettings, err error) {
+	if !text.Valid {
+		return o, nil
+	}
+	if err := json.Unmarshal([]byte(text.String), &o); err != nil {
+		return o, fmt.Errorf("reading OAuth settings: %w", err)
+	}
+	return o, nil
 }
 
 func (r *reader) Apps(ctx context.Context, f platform.AppFilter, p platform.Page) ([]platform.App, error) {
@@ -32,15 +60,10 @@ func (r *reader) Apps(ctx context.Context, f platform.AppFilter, p platform.Page
 		where, args = append(where, "kind = ?"), append(args, f.Kind)
 	}
 	if f.Text != "" {
-		part := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(f.Text))
 		where = append(where, `(id = ? OR app_key = ? OR lower(name) LIKE ? ESCAPE '\')`)
-		args = append(args, f.Text, f.Text, "%"+part+"%")
+		args = append(args, f.Text, f.Text, containing(f.Text))
 	}
-	limit := p.Limit
-	if limit <= 0 {
-		limit = 100
-	}
-	args = append(args, min(limit, 1000))
+	args = append(args, rowsOf(p))
 	apps := []platform.App{}
 	err := r.each(ctx, func(rows *sql.Rows) error {
 		apps = append(apps, platform.App{})
@@ -50,6 +73,19 @@ func (r *reader) Apps(ctx context.Context, f platform.AppFilter, p platform.Page
 		return nil, err
 	}
 	return apps, r.loadAccess(ctx, apps)
+}
+
+// containing is the pattern of LIKE for texts that have s in them.
+func containing(s string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(s)) + "%"
+}
+
+// rowsOf is how many rows the page has at most.
+func rowsOf(p platform.Page) int {
+	if p.Limit <= 0 {
+		return 100
+	}
+	return min(p.Limit, 1000)
 }
 
 func (r *reader) CountApps(ctx context.Context) (n int, err error) {
@@ -144,9 +180,13 @@ func (t *tx) PutApp(ctx context.Context, a *platform.App) error {
 		a.Number = number
 		return nil
 	}
-	n, err := t.exec(ctx, `UPDATE apps SET app_key = ?, name = ?, kind = ?, mode = ?, status = ?, plan = ?, created_at = ?, updated_at = ?
+	oauth, err := oauthText(a.OAuth)
+	if err != nil {
+		return err
+	}
+	n, err := t.exec(ctx, `UPDATE apps SET app_key = ?, name = ?, kind = ?, mode = ?, status = ?, plan = ?, created_at = ?, updated_at = ?, oauth = ?
 		WHERE number = ? AND id = ?`,
-		a.Key, a.Name, a.Kind, a.Mode, a.Status, orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt), a.Number, a.ID)
+		a.Key, a.Name, a.Kind, a.Mode, a.Status, orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt), oauth, a.Number, a.ID)
 	if err == nil && n == 0 {
 		err = platform.ErrNotFound
 	}
@@ -163,9 +203,13 @@ func (t *tx) PutApp(ctx context.Context, a *platform.App) error {
 
 // insertApp writes a new app and returns its number.
 func (t *tx) insertApp(ctx context.Context, a *platform.App) (number uint64, err error) {
-	err = t.one(ctx, []any{&number}, `INSERT INTO apps (id, app_key, name, kind, mode, status, plan, created_at, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
-		a.ID, a.Key, a.Name, a.Kind, a.Mode, a.Status, orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt))
+	oauth, err := oauthText(a.OAuth)
+	if err != nil {
+		return 0, err
+	}
+	err = t.one(ctx, []any{&number}, `INSERT INTO apps (id, app_key, name, kind, mode, status, plan, created_at, updated_at, oauth)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
+		a.ID, a.Key, a.Name, a.Kind, a.Mode, a.Status, orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt), oauth)
 	if err != nil {
 		return 0, named(err, "app %q", a.ID)
 	}

@@ -18,8 +18,8 @@ const (
 
 // Copy moves everything from one store to another one, which may be of the
 // other engine and must be new: apps with their numbers, secrets (encrypted
-// again under the target's keys), the catalog, limits, quota counts and the
-// audit log; what counts upwards goes on after it. Then it compares every row
+// again under the target's keys), merchants with their grants and tokens, the
+// catalog, limits, quota counts and the audit log; what counts upwards goes on after it. Then it compares every row
 // of both, decrypted secrets too, and names the first one that differs.
 //
 // All of that is one transaction of the target: a copy that is broken off, or

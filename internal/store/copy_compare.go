@@ -112,8 +112,11 @@ func compareRow(table copyTable, x, y []any) error {
 }
 
 func compareKey(x, y any) int {
-	if n, ok := x.(int64); ok {
-		return cmp.Compare(n, y.(int64))
+	switch x := x.(type) {
+	case int64:
+		return cmp.Compare(x, y.(int64))
+	case []byte:
+		return bytes.Compare(x, y.([]byte))
 	}
 	return cmp.Compare(x.(string), y.(string))
 }
@@ -132,7 +135,11 @@ func sameValue(x, y any) bool {
 func (c copyTable) keyText(row []any) string {
 	parts := make([]string, c.key)
 	for i := range parts {
-		parts[i] = fmt.Sprintf("%s=%v", c.columns[i].name, row[i])
+		format := "%s=%v"
+		if c.columns[i].kind == blob {
+			format = "%s=%x"
+		}
+		parts[i] = fmt.Sprintf(format, c.columns[i].name, row[i])
 	}
 	return strings.Join(parts, " ")
 }

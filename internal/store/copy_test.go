@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/limit"
+	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -44,10 +46,28 @@ func fill(t *testing.T, s *Store, n int) {
 				return err
 			}
 		}
+		if err := errors.Join(tx.PutUser(ctx, testUser("a")), tx.PutUser(ctx, &platform.User{ID: "usr_b", Issuer: "https://idp", Subject: "s"})); err != nil {
+			return err
+		}
 		last := testApp("gone") // its number is not given again
 		return errors.Join(tx.PutApp(ctx, last), tx.DeleteApp(ctx, last.ID))
 	})
+	rich, err := s.App(t.Context(), "app_rich")
+	require.NoError(t, err)
+	o := oauthStore{Store: s, app: rich, user: testUser("a")}
+	g, _ := o.authorize(t, "one", "trade")
+	_, err = s.RedeemCode(t.Context(), hashOf("one"), testTime)
+	require.NoError(t, err)
+	own := o.token(g, "own", "own", oauth.AccessToken)
+	own.Grant, own.User = "", ""
+	require.NoError(t, s.SaveTokens(t.Context(), o.token(g, "one", "at", oauth.AccessToken), o.token(g, "one", "rt", oauth.RefreshToken), own))
 	require.NoError(t, s.SaveQuotas(t.Context(), []limit.QuotaCount{{Key: limit.Key{Scope: limit.ScopeApp, App: 1 << 63}, Unit: limit.UnitDay, Start: 100, Used: 5}}))
+}
+
+// hashHex is how an error names a token.
+func hashHex(name string) string {
+	hash := hashOf(name)
+	return hex.EncodeToString(hash[:])
 }
 
 func TestCopy(t *testing.T) {
@@ -81,6 +101,16 @@ func TestCopy(t *testing.T) {
 				got, err := target.Catalog(t.Context())
 				require.NoError(t, err)
 				require.Equal(t, want, got)
+				token, err := target.Token(t.Context(), hashOf("rt"))
+				require.NoError(t, err)
+				sourceToken, err := source.Token(t.Context(), hashOf("rt"))
+				require.NoError(t, err)
+				require.Equal(t, sourceToken, token)
+				_, err = target.RedeemCode(t.Context(), hashOf("one"), testTime)
+				require.ErrorIs(t, err, oauth.ErrReplayed)
+				user, err := target.UserByLogin(t.Context(), "login_a")
+				require.NoError(t, err)
+				require.Equal(t, testUser("a"), user)
 				entries, err := target.Audit(t.Context(), platform.AuditFilter{Limit: 1})
 				require.NoError(t, err)
 				for _, s := range []*Store{source, target} {
@@ -144,6 +174,12 @@ func TestCompareFindsADifference(t *testing.T) {
 		`UPDATE quota_counts SET used = used + 1`:                                "table quota_counts",
 		`UPDATE ip_group_rules SET note = ''`:                                    "table ip_group_rules, row group_name=office position=0, column note",
 		`INSERT INTO ip_groups (name) VALUES ('a')`:                              "table ip_groups has the row name=a only in the target",
+		`UPDATE apps SET oauth = NULL WHERE number = 4`:                          "table apps, row number=4, column oauth",
+		`UPDATE users SET password = 'x' WHERE id = 'usr_a'`:                     "table users, row id=usr_a, column password",
+		`UPDATE oauth_tokens SET expires_at = 1 WHERE user_id IS NULL`:           "table oauth_tokens, row hash=" + hashHex("own") + ", column expires_at",
+		`DELETE FROM oauth_families`:                                             "table oauth_families lacks the row id=fam_one",
+		`UPDATE oauth_codes SET redeemed_at = NULL`:                              "column redeemed_at",
+		`UPDATE grants SET revoked_at = 1`:                                       "column revoked_at",
 		`SELECT setval('apps_number_seq', 99)`:                                   "the last number of apps is 5 in the source and 99 in the target",
 		`UPDATE app_credentials SET secret = (SELECT secret FROM app_credentials WHERE app = 2 AND number = 1) WHERE app = 1 AND number = 1`: "credential 1 of app app_0000000",
 	} {

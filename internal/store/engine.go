@@ -27,6 +27,9 @@ type engine struct {
 	// serial makes a transaction the only writer until it ends; empty where
 	// there is no more than one anyway.
 	serial string
+	// lockRow ends a SELECT that keeps others from changing its row; empty where
+	// a writer is alone anyway.
+	lockRow string
 	// announce notes a change (kind, key, time) for other nodes; empty where
 	// there are none.
 	announce string

@@ -58,7 +58,11 @@ func (t *tx) insertApps(ctx context.Context, apps []platform.App) error {
 			number = last + 1
 		}
 		last = max(last, number)
-		add("apps", number, a.ID, a.Key, a.Name, string(a.Kind), string(a.Mode), string(a.Status), orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt))
+		oauth, err := oauthText(a.OAuth)
+		if err != nil {
+			return err
+		}
+		add("apps", number, a.ID, a.Key, a.Name, string(a.Kind), string(a.Mode), string(a.Status), orNull(a.Plan), micros(a.CreatedAt), micros(a.UpdatedAt), oauth)
 		for i, rule := range a.IPs {
 			add("app_ips", number, int64(i), prefixText(rule), orNull(rule.Group), rule.Note)
 		}

@@ -150,6 +150,7 @@ func testApp(n string) *platform.App {
 			},
 		},
 		Dialects:  []platform.DialectGrant{{Dialect: "jd"}, {Dialect: "top", Method: "md5"}},
+		OAuth:     platform.OAuthSettings{RedirectURIs: []string{"https://" + n + ".example.com/a?b=c"}, Tokens: platform.JWTToken, WithoutPKCE: true},
 		CreatedAt: testTime, UpdatedAt: testTime.Add(time.Minute),
 	}
 }

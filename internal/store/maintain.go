@@ -21,6 +21,9 @@ const (
 	// keepChanges is for how long the log of changes for other nodes is kept:
 	// a node that was away for longer loads everything again.
 	keepChanges = time.Hour
+	// keepEnded is for how long codes, tokens and grants are kept after their
+	// end: a replay is seen until then, and people see what has ended.
+	keepEnded = 24 * time.Hour
 	// pruneBatch is how many old rows are deleted in one transaction.
 	pruneBatch = 1000
 )
@@ -36,7 +39,8 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, keep Retention) err
 				return fmt.Errorf("deleting old rows of %s: %w", series.table, err)
 			}
 		}
-		return nil
+		_, err := s.Prune(ctx, now.Add(-keepEnded))
+		return err
 	}
 	if err := s.watch.down(); err != nil {
 		return err
@@ -49,7 +53,8 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, keep Retention) err
 		return nil
 	}
 	defer release(ctx, conn)
-	errs := []error{s.makeAhead(ctx, now), s.pruneChanges(ctx, conn, now)}
+	_, err = s.Prune(ctx, now.Add(-keepEnded))
+	errs := []error{s.makeAhead(ctx, now), s.pruneChanges(ctx, conn, now), err}
 	for _, series := range s.series {
 		if age := series.keep(keep); age > 0 {
 			errs = append(errs, s.dropOlder(ctx, conn, series, now.Add(-age)))

@@ -35,6 +35,10 @@ type Options struct {
 	Rand io.Reader
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// OnChange is called after a revocation that the store made by itself, such
+	// as that of a replayed code, is committed: what the service changes it says
+	// itself. Nil means nobody listens.
+	OnChange func(platform.Change)
 }
 
 func (o Options) readers() int {
@@ -54,10 +58,13 @@ type Store struct {
 	snapshot sql.IsolationLevel
 	rand     io.Reader
 	now      func() time.Time
+	onChange func(platform.Change)
 	keys     atomic.Pointer[Keyring]
 	// loads are the statements of SQLite that are worth keeping compiled; pgx
 	// keeps all of them by itself.
 	loads map[string]*sql.Stmt
+	// writes are those of SQLite's writer.
+	writes map[string]*sql.Stmt
 	// rotating is held while the master key rotates.
 	rotating sync.Mutex
 	series   []series
@@ -74,12 +81,15 @@ var _ platform.Store = (*Store)(nil)
 
 // newStore takes over both pools.
 func newStore(e *engine, writer, readers *sql.DB, keys *Keyring, o Options) *Store {
-	s := &Store{engine: e, writer: writer, readers: readers, rand: o.Rand, now: o.Now, series: []series{auditSeries}}
+	s := &Store{engine: e, writer: writer, readers: readers, rand: o.Rand, now: o.Now, onChange: o.OnChange, series: []series{auditSeries}}
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.onChange == nil {
+		s.onChange = func(platform.Change) {}
 	}
 	s.keys.Store(keys)
 	return s

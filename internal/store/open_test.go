@@ -78,7 +78,7 @@ func testOpenTogether(t *testing.T, e engineTest) {
 	}
 	applied := 0
 	require.NoError(t, stores[0].writer.QueryRow(`SELECT count(*) FROM goose_db_version WHERE version_id > 0`).Scan(&applied))
-	require.Equal(t, 1, applied)
+	require.Equal(t, 2, applied)
 	for _, s := range stores {
 		n, err := s.CountApps(t.Context())
 		require.NoError(t, err)
@@ -97,7 +97,7 @@ func testNewerDatabaseIsRefused(t *testing.T, e engineTest) {
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	_, err = e.open(t.Context(), path, testKeyring(t, 1), Options{})
-	require.ErrorContains(t, err, "the database has schema version 9999 and this program knows versions up to 1: run the newer program")
+	require.ErrorContains(t, err, "the database has schema version 9999 and this program knows versions up to 2: run the newer program")
 }
 
 func TestWrongKeyIsRefused(t *testing.T) { onBoth(t, testWrongKeyIsRefused) }
@@ -109,7 +109,7 @@ func testWrongKeyIsRefused(t *testing.T, e engineTest) {
 	putApps(t, s, testApp("a"))
 	require.NoError(t, s.Close())
 	_, err = e.open(t.Context(), path, testKeyring(t, 2), Options{})
-	require.ErrorIs(t, err, errWrongKey)
+	require.ErrorIs(t, err, ErrWrongKey)
 	require.ErrorContains(t, err, "the master key does not match this database")
 
 	// A key that only has the same ID fails the check value.
@@ -119,7 +119,7 @@ func testWrongKeyIsRefused(t *testing.T, e engineTest) {
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	_, err = e.open(t.Context(), path, testKeyring(t, 1), Options{})
-	require.ErrorIs(t, err, errWrongKey)
+	require.ErrorIs(t, err, ErrWrongKey)
 }
 
 func TestOpenFailures(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 // rotateBatch is how many secrets are re-encrypted in one transaction.
 const rotateBatch = 200
 
-// errWrongKey says that the keyring is not the database's.
-var errWrongKey = errors.New("the master key does not match this database")
+// ErrWrongKey says that the keyring is not the database's.
+var ErrWrongKey = errors.New("the master key does not match this database")
 
 // checkSubject is what the check values seal: whoever opens it has the key.
 const checkSubject = "open platform master key"
@@ -32,10 +32,10 @@ func (s *Store) checkKeys(ctx context.Context, keys *Keyring) error {
 				return err
 			}
 			if keys.find(id) == nil {
-				return fmt.Errorf("%w: it was written with key %s, and the keyring has %s", errWrongKey, id, keys.PrimaryID())
+				return fmt.Errorf("%w: it was written with key %s, and the keyring has %s", ErrWrongKey, id, keys.PrimaryID())
 			}
 			if _, err := keys.Open(id, seal, keyPlace(id)); err != nil {
-				return fmt.Errorf("%w: key %s fails the check", errWrongKey, id)
+				return fmt.Errorf("%w: key %s fails the check", ErrWrongKey, id)
 			}
 			known = known || id == keys.PrimaryID()
 			return nil

@@ -52,7 +52,7 @@ func testRotateKeys(t *testing.T, e engineTest) {
 	require.NoError(t, s.Close())
 
 	_, err = e.open(t.Context(), path, testKeyring(t, 1), Options{})
-	require.ErrorIs(t, err, errWrongKey, "the old key is of no more use")
+	require.ErrorIs(t, err, ErrWrongKey, "the old key is of no more use")
 	s = e.at(t, path, testKeyring(t, 2))
 	for _, app := range []string{"0000000", fmt.Sprintf("%07d", n-1), fmt.Sprint("during", rotateBatch), "after"} {
 		requireSecret(t, s, app)
@@ -77,7 +77,7 @@ func testRotateKeysResumes(t *testing.T, e engineTest) {
 
 	for _, alone := range []byte{1, 2} {
 		_, err = e.open(t.Context(), path, testKeyring(t, alone), Options{})
-		require.ErrorIs(t, err, errWrongKey)
+		require.ErrorIs(t, err, ErrWrongKey)
 	}
 	s = e.at(t, path, testKeyring(t, 2, 1))
 	var first, last [2]int

@@ -81,16 +81,25 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 		if err := s.checkKeys(ctx, keys); err != nil {
 			return err
 		}
-		s.loads = map[string]*sql.Stmt{}
-		for _, query := range []string{s.engine.appByKey, s.engine.appByID} {
-			st, err := s.readers.PrepareContext(ctx, query) //nolint:sqlclosecheck // closed with the store
-			if err != nil {
-				return s.unavailable(ctx, "preparing the loads", err)
-			}
-			s.loads[query] = st
+		if s.loads, err = s.prepare(ctx, s.readers, s.engine.appByKey, s.engine.appByID, tokenQuery); err != nil {
+			return err
 		}
-		return nil
+		s.writes, err = s.prepare(ctx, s.writer, redeemQuery, insertTokens(1), insertTokens(2))
+		return err
 	})
+}
+
+// prepare compiles statements for the life of the store.
+func (s *Store) prepare(ctx context.Context, db *sql.DB, queries ...string) (map[string]*sql.Stmt, error) {
+	prepared := map[string]*sql.Stmt{}
+	for _, query := range queries {
+		st, err := db.PrepareContext(ctx, query) //nolint:sqlclosecheck // closed with the store
+		if err != nil {
+			return nil, s.unavailable(ctx, "preparing statements", err)
+		}
+		prepared[query] = st
+	}
+	return prepared, nil
 }
 
 // sqliteDSN names the file as a URI, so that no character of the path is taken

@@ -1,0 +1,97 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// exchangeCode gives tokens for an authorization code (RFC 6749 section 4.1.3).
+// The code is spent by the first request that names it, whether that succeeds
+// or not, so that nothing about it can be guessed; a second one revokes what
+// the first was given.
+func (s *Server) exchangeCode(ctx context.Context, r *tokenRequest) (*issued, *refusal) {
+	value := r.get("code")
+	if value == "" {
+		return nil, refuse(invalidRequest, "code is missing")
+	}
+	code, refused := s.redeem(ctx, r, value)
+	if refused != nil {
+		return nil, refused
+	}
+	if refused := s.checkCode(r, code); refused != nil {
+		return nil, refused
+	}
+	allowed := code.Resources
+	if len(allowed) == 0 {
+		allowed = s.Resources
+	}
+	resources, refused := narrowResources(r.resources, allowed)
+	if refused != nil {
+		return nil, refused
+	}
+	if len(resources) == 0 {
+		resources = code.Resources
+	}
+	if _, refused := s.activeUser(ctx, code.User); refused != nil {
+		return nil, refused
+	}
+	origin := Token{
+		Family: code.Family, Grant: code.Grant, App: code.App, Environment: code.Environment,
+		User: code.User, Scopes: code.Scopes, Resources: resources, Key: r.key,
+	}
+	until := code.IssuedAt.Add(RefreshTokenLifetime)
+	out := &issued{}
+	if err := s.newAccess(out, r.app, origin, r.now, until); err != nil {
+		return nil, failed(err)
+	}
+	if r.wantRefresh {
+		origin.Resources = code.Resources
+		if !public(r.app) {
+			origin.Key = "" // the app proves itself when it refreshes
+		}
+		if err := s.newRefresh(out, origin, r.now, until); err != nil {
+			return nil, failed(err)
+		}
+	}
+	if err := s.Store.SaveTokens(ctx, out.tokens()...); err != nil {
+		return nil, notSaved(err)
+	}
+	return out, nil
+}
+
+const badCode = "the code is unknown, expired, used, or belongs to another app"
+
+// redeem takes the code out of the store.
+func (s *Server) redeem(ctx context.Context, r *tokenRequest, value string) (*Code, *refusal) {
+	if !looksLike(value, codePrefix) {
+		return nil, refuse(invalidGrant, badCode)
+	}
+	code, err := s.Store.RedeemCode(ctx, HashOf(value), r.now)
+	switch {
+	case errors.Is(err, platform.ErrNotFound), errors.Is(err, ErrReplayed):
+		return nil, refuse(invalidGrant, badCode)
+	case err != nil:
+		return nil, failed(fmt.Errorf("redeeming a code: %w", err))
+	}
+	return code, nil
+}
+
+// checkCode holds the exchange to what the code was given for.
+func (s *Server) checkCode(r *tokenRequest, code *Code) *refusal {
+	redirect := r.get("redirect_uri")
+	switch {
+	case code.App != r.app.Number || code.Environment != s.Environment || !r.now.Before(code.ExpiresAt):
+		return refuse(invalidGrant, badCode)
+	case code.RedirectGiven && redirect == "":
+		return refuse(invalidGrant, "redirect_uri is missing; repeat the one of the authorization request")
+	case redirect != "" && redirect != code.RedirectURI:
+		return refuse(invalidGrant, "redirect_uri differs from the one of the authorization request")
+	}
+	if refused := checkKey(code.Key, r.key); refused != nil {
+		return refused
+	}
+	return checkVerifier(code.Challenge, r.get("code_verifier"))
+}

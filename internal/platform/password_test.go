@@ -1,0 +1,121 @@
+package platform
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// A known answer of the reference implementation.
+func TestPasswordOfTheReference(t *testing.T) {
+	hash := NewSecret([]byte("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$ZVrRXqxlLcWfcXCnMyv0m4Rpvh/bnCi7"))
+	right, err := newHasher().matches(t.Context(), hash, "password")
+	require.NoError(t, err)
+	require.True(t, right)
+}
+
+func TestPasswordRoundTrip(t *testing.T) {
+	h := newHasher()
+	hash, err := h.hash(t.Context(), rand.Reader, "correct horse battery")
+	require.NoError(t, err)
+	other, err := h.hash(t.Context(), rand.Reader, "correct horse battery")
+	require.NoError(t, err)
+	require.NotEqual(t, hash.Reveal(), other.Reveal(), "each has its own salt")
+	for password, want := range map[string]bool{"correct horse battery": true, "Correct horse battery": false, "": false} {
+		got, err := h.matches(t.Context(), hash, password)
+		require.NoError(t, err)
+		require.Equal(t, want, got, password)
+	}
+	none, err := h.matches(t.Context(), Secret{}, "correct horse battery")
+	require.NoError(t, err)
+	require.False(t, none)
+}
+
+// A stored hash that is broken, or asks for more than a machine has, is an
+// error that shows nothing of it.
+func TestBrokenHashes(t *testing.T) {
+	const salt, key = "c29tZXNhbHRzb21lc2FsdA", "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI"
+	for _, s := range []string{
+		"x", "$", "$$$$$", "$argon2i$v=19$m=8,t=1,p=1$" + salt + "$" + key, "$argon2id$v=16$m=8,t=1,p=1$" + salt + "$" + key,
+		"$argon2id$v=19$m=4294967295,t=1,p=1$" + salt + "$" + key, "$argon2id$v=19$m=8,t=0,p=1$" + salt + "$" + key,
+		"$argon2id$v=19$m=8,t=1,p=0$" + salt + "$" + key, "$argon2id$v=19$m=8,t=1,p=256$" + salt + "$" + key,
+		"$argon2id$v=19$m=8,t=1,p=1$" + salt + "$", "$argon2id$v=19$m=8,t=1,p=1$!$" + key, "$argon2id$v=19$m=8,t=1,p=1$" + salt + "$" + key + "$",
+	} {
+		_, err := newHasher().matches(t.Context(), NewSecret([]byte(s)), "password")
+		require.EqualError(t, err, "the stored password is no argon2id hash in PHC format: set the password anew", s)
+	}
+	_, err := parsePHC("$argon2id$v=19$m=8,t=1,p=1$" + salt + "$" + key)
+	require.NoError(t, err)
+}
+
+func FuzzParsePHC(f *testing.F) {
+	f.Add("$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI")
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := parsePHC(s)
+		if err == nil {
+			require.LessOrEqual(t, p.memory, uint32(maxArgonMemory))
+			require.NotZero(t, p.time)
+			require.NotZero(t, p.lanes)
+		}
+	})
+}
+
+// Only so many passwords are hashed at a time.
+func TestHashingIsBounded(t *testing.T) {
+	h := hasher{make(chan struct{}, 1)}
+	require.NoError(t, h.enter(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := h.matches(ctx, Secret{}, "password")
+	require.ErrorIs(t, err, ErrUnavailable)
+	_, err = h.hash(ctx, rand.Reader, "password")
+	require.ErrorIs(t, err, ErrUnavailable)
+	<-h.slots
+	_, err = h.matches(t.Context(), Secret{}, "password")
+	require.NoError(t, err)
+	require.Empty(t, h.slots, "each gives its turn back")
+}
+
+// However many logins are guessed, the memory is bounded.
+func TestLockoutIsBounded(t *testing.T) {
+	var l lockout
+	now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range maxGuessed + 1000 {
+		require.NoError(t, l.charge(fmt.Sprint("login", i), now))
+		require.LessOrEqual(t, len(l.guessed), maxGuessed)
+	}
+	// Those who may try again make room first.
+	l = lockout{guessed: map[string]guesses{}}
+	for i := range maxGuessed {
+		l.guessed[fmt.Sprint("old", i)] = guesses{1, now.Add(-time.Hour)}
+	}
+	l.guessed["old0"] = guesses{9, now}
+	require.NoError(t, l.charge("new", now))
+	require.Len(t, l.guessed, 2)
+}
+
+// No order of guesses gets more of them in than the waits allow.
+func TestLockoutNeverLetsMoreIn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var l lockout
+		now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+		begin, passed := now, 0
+		for range rapid.IntRange(1, 200).Draw(t, "guesses") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "pause")) * time.Second)
+			if l.charge("a", now) == nil {
+				passed++
+			}
+		}
+		most := freeGuesses + 1
+		for wait, spent := firstWait, time.Duration(0); spent+wait <= now.Sub(begin); most++ {
+			spent += wait
+			wait = min(2*wait, longestWait)
+		}
+		require.LessOrEqual(t, passed, most)
+	})
+}
