@@ -38,8 +38,9 @@ type App struct {
 	// base64. The first one encrypts; the others are earlier ones that are
 	// still needed to read. Placeholders such as {env.MASTER_KEY} and
 	// {file./run/secrets/master.key} are resolved when the configuration
-	// loads. Default: a key made once beside the SQLite file, in master.key.
-	// Required for postgres, the same on all nodes.
+	// loads. Default: a key made once beside the SQLite file, in master.key;
+	// for postgres in ./data/master.key of the node that starts first, which
+	// the others then need as well.
 	MasterKeys []string `json:"master_keys,omitempty"`
 
 	// Catalogs are OpenAPI files that are applied at start when they changed.
@@ -147,9 +148,6 @@ func (a *App) setDefaults() error {
 		if _, err := parseKeys(a.keys); err != nil {
 			return err
 		}
-	}
-	if len(a.keys) == 0 && a.Storage.shared() {
-		return fmt.Errorf("storage postgres needs master_key, the same on all nodes; make one with: openssl rand -hex 32")
 	}
 	location, err := time.LoadLocation(a.TimeZone)
 	if err != nil {

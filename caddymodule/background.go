@@ -81,6 +81,7 @@ func (e *engine) follow(ctx context.Context) {
 func (e *engine) changed(c platform.Change) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
+	e.tokens.Apply(c)
 	if err := e.gate.Load().Apply(ctx, c); err != nil {
 		e.logger().Error("change not in force yet; trying again soon", zap.Error(err))
 		e.stale.Store(true)
@@ -92,6 +93,7 @@ func (e *engine) catchUp(ctx context.Context) {
 	if !e.stale.CompareAndSwap(true, false) {
 		return
 	}
+	e.tokens.ForgetAll()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if err := e.gate.Load().Reload(ctx); err != nil {

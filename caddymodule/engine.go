@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-openplatform/openplatform/internal/gate"
+	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/store"
 )
@@ -31,6 +32,10 @@ type engine struct {
 	storage Storage
 	metrics *metrics
 	gate    atomic.Pointer[gate.Gate]
+	// tokens checks merchants' access tokens; it is set before gate is.
+	tokens *oauth.Verifier
+	// guesses counts failed attempts at the token endpoints.
+	guesses *oauth.Guard
 	// settings are those of the configuration that runs.
 	settings atomic.Pointer[engineOptions]
 
@@ -38,9 +43,11 @@ type engine struct {
 	storeState, redisState dependency
 	dependencies           []*dependency
 
-	mu      sync.Mutex
-	store   *store.Store
-	keyring *store.Keyring
+	// keyring holds the master keys in use.
+	keyring atomic.Pointer[store.Keyring]
+
+	mu    sync.Mutex
+	store *store.Store
 	// sealedWith is the id of the key that every secret is known to be
 	// encrypted with; "" while that was not looked at.
 	sealedWith string
@@ -81,7 +88,7 @@ func acquireEngine(o engineOptions) (*engine, error) {
 		return nil, err
 	}
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		e := &engine{key: key, storage: o.storage}
+		e := &engine{key: key, storage: o.storage, guesses: oauth.NewGuard()}
 		e.settings.Store(&o)
 		e.relyOnServers(&o)
 		e.metrics = newMetrics(e, &o)
@@ -121,11 +128,14 @@ func (e *engine) open(ctx context.Context) (err error) {
 		return nil
 	}
 	o := e.settings.Load()
-	keyring, err := e.loadKeys(o.keys)
+	keyring, made, err := e.loadKeys(o.keys)
 	if err != nil {
 		return err
 	}
-	st, err := openStore(ctx, &o.storage, keyring)
+	st, err := e.openStore(ctx, &o.storage, keyring)
+	if err != nil && made {
+		return e.foreignKey(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -138,13 +148,19 @@ func (e *engine) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	g, err := gate.New(ctx, gate.Options{
-		Store: st, Ledger: led, Recorder: e.metrics, Apps: o.apps, Staleness: o.staleness,
-	})
+	tokens, err := oauth.NewVerifier(st, oauth.VerifierOptions{Ledger: led, Staleness: o.staleness})
 	if err != nil {
 		return errors.Join(err, led.close())
 	}
-	e.store, e.keyring, e.ledger = st, keyring, led
+	g, err := gate.New(ctx, gate.Options{
+		Store: st, Ledger: led, Tokens: tokens, Recorder: e.metrics, Apps: o.apps, Staleness: o.staleness,
+	})
+	if err != nil {
+		tokens.Close()
+		return errors.Join(err, led.close())
+	}
+	e.store, e.ledger, e.tokens = st, led, tokens
+	e.keyring.Store(keyring)
 	e.service = platform.NewService(platform.ServiceOptions{Store: st, OnChange: e.changed})
 	e.gate.Store(g)
 	e.startBackground() //nolint:contextcheck // outlives the call that opened the store
@@ -152,11 +168,11 @@ func (e *engine) open(ctx context.Context) (err error) {
 }
 
 // openStore opens the store that the configuration names.
-func openStore(ctx context.Context, s *Storage, keyring *store.Keyring) (*store.Store, error) {
+func (e *engine) openStore(ctx context.Context, s *Storage, keyring *store.Keyring) (*store.Store, error) {
 	if s.shared() {
-		return store.OpenPostgres(ctx, s.DSN, keyring, store.Options{MaxConns: s.MaxConns})
+		return store.OpenPostgres(ctx, s.DSN, keyring, store.Options{MaxConns: s.MaxConns, OnChange: e.changed})
 	}
-	st, err := store.OpenSQLite(ctx, s.Path, keyring, store.Options{})
+	st, err := store.OpenSQLite(ctx, s.Path, keyring, store.Options{OnChange: e.changed})
 	if err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", s.Path, err)
 	}
@@ -174,6 +190,7 @@ func (e *engine) configure(ctx context.Context, o engineOptions) error {
 	}
 	e.settings.Store(&o)
 	e.gate.Load().Resize(o.apps, o.staleness)
+	e.tokens.Resize(oauth.DefaultTokens, o.staleness)
 	return err
 }
 
@@ -191,5 +208,6 @@ func (e *engine) Destruct() error {
 	e.background.Wait()
 	err := e.ledger.close()
 	e.gate.Load().Close()
+	e.tokens.Close()
 	return errors.Join(err, e.store.Close())
 }

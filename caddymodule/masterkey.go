@@ -15,19 +15,31 @@ import (
 )
 
 // loadKeys makes the ring of master keys: from the configuration, or else from
-// a file beside the store, which is made once.
-func (e *engine) loadKeys(keys []string) (*store.Keyring, error) {
-	if len(keys) == 0 {
-		if err := e.checkKeyFile(); err != nil {
-			return nil, err
-		}
-		ring, err := store.LoadOrCreateKeyFile(e.keyFile(), rand.Reader)
-		if err != nil {
-			return nil, fmt.Errorf("loading the master key: %w", err)
-		}
-		return ring, nil
+// a file, which is made once. It tells whether it made it just now.
+func (e *engine) loadKeys(keys []string) (ring *store.Keyring, made bool, err error) {
+	if len(keys) > 0 {
+		ring, err = parseKeys(keys)
+		return ring, false, err
 	}
-	return parseKeys(keys)
+	if err := e.checkKeyFile(); err != nil {
+		return nil, false, err
+	}
+	_, err = os.Stat(e.keyFile())
+	made = errors.Is(err, fs.ErrNotExist)
+	if ring, err = store.LoadOrCreateKeyFile(e.keyFile(), rand.Reader); err != nil {
+		return nil, false, fmt.Errorf("loading the master key: %w", err)
+	}
+	return ring, made, nil
+}
+
+// foreignKey explains why a key that was made just now does not open a store
+// that others use, and takes it away.
+func (e *engine) foreignKey(err error) error {
+	if !errors.Is(err, store.ErrWrongKey) {
+		return err
+	}
+	return errors.Join(fmt.Errorf("this database has a master key already: set master_key on all nodes, or copy the file %s "+
+		"from the node that made it: %w", e.keyFile(), err), os.Remove(e.keyFile()))
 }
 
 func parseKeys(keys []string) (*store.Keyring, error) {
@@ -38,8 +50,11 @@ func parseKeys(keys []string) (*store.Keyring, error) {
 	return ring, nil
 }
 
-// checkKeyFile refuses to make a new key for a store that has one already.
+// checkKeyFile refuses to make a new key for a file that has one already.
 func (e *engine) checkKeyFile() error {
+	if e.storage.shared() {
+		return nil // the database itself refuses a key that is not its own
+	}
 	_, storeErr := os.Stat(e.storage.Path)
 	_, keyErr := os.Stat(e.keyFile())
 	if storeErr == nil && errors.Is(keyErr, fs.ErrNotExist) {
@@ -48,7 +63,15 @@ func (e *engine) checkKeyFile() error {
 	return nil
 }
 
-func (e *engine) keyFile() string { return filepath.Join(filepath.Dir(e.storage.Path), "master.key") }
+// keyFile is where the master key is unless the configuration has it: beside
+// the SQLite file, or where that would be by default.
+func (e *engine) keyFile() string {
+	beside := e.storage.Path
+	if e.storage.shared() {
+		beside = defaultPath
+	}
+	return filepath.Join(filepath.Dir(beside), "master.key")
+}
 
 // reseal goes over to the keys of a new configuration, if it has any.
 func (e *engine) reseal(ctx context.Context, keys []string) error {
@@ -70,7 +93,8 @@ func (e *engine) rekey(ctx context.Context, ring *store.Keyring, progress func(d
 	if err := e.store.RotateKeys(ctx, ring, progress); err != nil {
 		return fmt.Errorf("encrypting with the new master key: %w", err)
 	}
-	e.keyring, e.sealedWith = ring, ring.PrimaryID()
+	e.keyring.Store(ring)
+	e.sealedWith = ring.PrimaryID()
 	return nil
 }
 
@@ -81,6 +105,9 @@ func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int
 	e := a.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.storage.shared() {
+		return fmt.Errorf("%w: other nodes need the new key too: set master_key on all of them, with the new key in front of the old one, and reload", platform.ErrConflict)
+	}
 	if len(e.settings.Load().keys) > 0 {
 		return fmt.Errorf("%w: the master key comes from the configuration: put a new key in front of the old one in master_key and reload", platform.ErrConflict)
 	}
@@ -88,7 +115,7 @@ func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int
 	if err != nil {
 		return err
 	}
-	both, err := store.NewKeyring(fresh, e.keyring.Keys()...)
+	both, err := store.NewKeyring(fresh, e.keyring.Load().Keys()...)
 	if err != nil {
 		return err
 	}
@@ -97,7 +124,7 @@ func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int
 	}
 	// From here on secrets may be encrypted with the fresh key: should this stop
 	// halfway, the next rotation must keep it in the file.
-	e.keyring = both
+	e.keyring.Store(both)
 	if err := e.rekey(ctx, both, progress); err != nil {
 		return err
 	}
@@ -108,6 +135,6 @@ func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int
 	if err := store.WriteKeyFile(e.keyFile(), fresh); err != nil {
 		return err
 	}
-	e.keyring = only
+	e.keyring.Store(only)
 	return nil
 }

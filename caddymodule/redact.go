@@ -22,7 +22,8 @@ const redacted = "REDACTED"
 // secrets in the dialects and in OAuth.
 var secretParameters = []string{
 	"sign", "_aop_signature", "signature", "access_token", "accessToken", "session", "token",
-	"refresh_token", "code", "secret", "app_secret", "appSecret", "client_secret", "signSecret",
+	"refresh_token", "code", "code_verifier", "device_code", "request_uri", "client_assertion",
+	"secret", "app_secret", "appSecret", "client_secret", "signSecret",
 }
 
 // secretHeaders are the headers that carry signatures. Caddy itself masks

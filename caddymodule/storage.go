@@ -19,6 +19,9 @@ const (
 	enginePostgres = "postgres"
 )
 
+// defaultPath is the SQLite file unless the configuration names one.
+var defaultPath = filepath.Join("data", "openplatform.db")
+
 // Storage says where the data is.
 type Storage struct {
 	// Engine is the kind of store: "sqlite", for one node, or "postgres", for
@@ -52,7 +55,7 @@ func (s *Storage) provision(repl *caddy.Replacer) (err error) {
 			return fmt.Errorf("storage: dsn and max_conns belong to postgres; sqlite has a path")
 		}
 		if s.Path == "" {
-			s.Path = filepath.Join("data", "openplatform.db")
+			s.Path = defaultPath
 		}
 		path, err := repl.ReplaceOrErr(s.Path, true, true)
 		if err != nil {

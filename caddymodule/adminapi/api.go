@@ -38,8 +38,8 @@ type Management interface {
 	Health() HealthReport
 }
 
-// AdminAPI serves the management of apps, APIs, packages, plans and limits
-// under /open_platform/ on Caddy's admin endpoint. It has no authentication
+// AdminAPI serves the management of apps, merchants, their grants and tokens,
+// APIs, packages, plans and limits under /open_platform/ on Caddy's admin endpoint. It has no authentication
 // of its own: who reaches the admin endpoint may do everything.
 type AdminAPI struct {
 	app Management
@@ -85,6 +85,18 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 		"DELETE /apps/{ref}/packages/{name}":  endpoint(a.revokePackage),
 		"PUT /apps/{ref}/dialects/{name}":     endpoint(a.allowDialect),
 		"DELETE /apps/{ref}/dialects/{name}":  endpoint(a.disallowDialect),
+		"PUT /apps/{ref}/oauth":               endpoint(a.setOAuth),
+		"GET /users":                          endpoint(a.listUsers),
+		"POST /users":                         endpoint(a.createUser),
+		"GET /users/{ref}":                    endpoint(a.getUser),
+		"POST /users/{ref}/disable":           endpoint(a.disableUser),
+		"POST /users/{ref}/enable":            endpoint(a.enableUser),
+		"PUT /users/{ref}/password":           endpoint(a.setPassword),
+		"GET /grants":                         endpoint(a.listGrants),
+		"GET /grants/{id}":                    endpoint(a.getGrant),
+		"DELETE /grants/{id}":                 endpoint(a.revokeGrant),
+		"POST /tokens/inspect":                endpoint(a.inspectToken),
+		"POST /tokens/revoke":                 endpoint(a.revokeToken),
 		"GET /apis":                           endpoint(a.listAPIs),
 		"GET /apis/{name}":                    endpoint(a.getAPI),
 		"GET /apis/{name}/{version}":          endpoint(a.getAPI),

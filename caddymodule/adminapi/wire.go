@@ -52,6 +52,27 @@ type CreatedApp struct {
 	platform.IssuedSecret
 }
 
+// NewUser describes a merchant to make, who logs in here.
+type NewUser struct {
+	Login    string `json:"login"`
+	Name     string `json:"name"`
+	Password string `json:"password"`
+}
+
+// UserPage is one page of a list of merchants.
+type UserPage struct {
+	Users []platform.User `json:"users"`
+	// Next is the "after" of the next page; absent on the last one.
+	Next string `json:"next,omitempty"`
+}
+
+// GrantPage is one page of a list of merchants' grants.
+type GrantPage struct {
+	Grants []platform.Grant `json:"grants"`
+	// Next is the "after" of the next page; absent on the last one.
+	Next string `json:"next,omitempty"`
+}
+
 // RotationLine is one line of the answer to a rotation of the master key. The
 // last one has Finished or Error.
 type RotationLine struct {

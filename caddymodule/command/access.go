@@ -110,6 +110,7 @@ func showApp(w io.Writer, a *platform.App, now time.Time) {
 		return []string{g.Package, date(g.From), date(g.Until), state}
 	})
 	section(w, "Dialects", []string{"DIALECT", "METHOD"}, a.Dialects, func(d platform.DialectGrant) []string { return []string{d.Dialect, d.Method} })
+	showOAuth(w, a.OAuth)
 }
 
 // section prints a titled table, or nothing for an empty list.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
+	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/store"
 )
@@ -53,6 +54,7 @@ type Platform struct {
 	Rotate func(ctx context.Context, progress func(done, total int)) error
 
 	service *platform.Service
+	store   *store.Store
 }
 
 func newPlatform(t *testing.T) *Platform {
@@ -63,7 +65,7 @@ func newPlatform(t *testing.T) *Platform {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	random := rand.NewChaCha8([32]byte{1})
-	return &Platform{service: platform.NewService(platform.ServiceOptions{Store: s, Now: Now, Rand: random})}
+	return &Platform{store: s, service: platform.NewService(platform.ServiceOptions{Store: s, Now: Now, Rand: random})}
 }
 
 // Service is the service, or nil while the store is closed.
@@ -72,6 +74,32 @@ func (p *Platform) Service() *platform.Service {
 		return nil
 	}
 	return p.service
+}
+
+// Authorize makes the user's grant for the app, with an access token and a
+// refresh token of those values.
+func (p *Platform) Authorize(t *testing.T, userRef, appRef, access, refresh string) *platform.Grant {
+	t.Helper()
+	u, err := p.service.User(t.Context(), userRef)
+	require.NoError(t, err)
+	a, err := p.service.App(t.Context(), appRef)
+	require.NoError(t, err)
+	g := &platform.Grant{
+		User: u.ID, App: a.ID, AppNumber: a.Number, Environment: platform.Production, Scopes: []string{"trade"},
+		CreatedAt: Now(), ExpiresAt: Now().Add(oauth.RefreshTokenLifetime),
+	}
+	token := oauth.Token{
+		Family: oauth.Family("fam_" + access), App: a.Number, Environment: g.Environment, User: u.ID, Scopes: g.Scopes,
+		IssuedAt: Now(), ExpiresAt: Now().Add(oauth.AccessTokenLifetime),
+	}
+	code := &oauth.Code{Hash: oauth.HashOf("oc_" + access), Family: token.Family, App: a.Number, Environment: g.Environment, User: u.ID, IssuedAt: Now(), ExpiresAt: Now()}
+	require.NoError(t, p.store.Authorize(t.Context(), g, code))
+	token.Grant = g.ID
+	first, second := token, token
+	first.Hash, first.Kind = oauth.HashOf(access), oauth.AccessToken
+	second.Hash, second.Kind, second.ExpiresAt = oauth.HashOf(refresh), oauth.RefreshToken, g.ExpiresAt
+	require.NoError(t, p.store.SaveTokens(t.Context(), &first, &second))
+	return g
 }
 
 // PreviewCatalog tells what ApplyCatalog would change.
