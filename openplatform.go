@@ -7,5 +7,6 @@ import (
 	_ "github.com/caddy-openplatform/openplatform/caddymodule"          // the app, its global option and the log encoder
 	_ "github.com/caddy-openplatform/openplatform/caddymodule/adminapi" // what manages the app, on Caddy's admin endpoint
 	_ "github.com/caddy-openplatform/openplatform/caddymodule/command"  // the command caddy open-platform
-	_ "github.com/caddy-openplatform/openplatform/handlers"             // the HTTP handlers
+	_ "github.com/caddy-openplatform/openplatform/handlers"             // the HTTP handlers of the gate
+	_ "github.com/caddy-openplatform/openplatform/oauth"                // the authorization server
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,7 @@ type clusterSetup struct {
 	dsn, redis string
 	// more are further lines of it.
 	more string
-	// masterKey is in hexadecimal.
+	// masterKey is in hexadecimal; with "-" there is none in the configuration.
 	masterKey string
 }
 
@@ -91,7 +92,10 @@ func (s clusterSetup) config() string {
 	if key == "" {
 		key = testMasterKey
 	}
-	own := "storage postgres " + s.dsn + "\n\t\tmaster_key " + key + "\n\t\t" + s.redis + "\n\t\t" + s.more
+	own := "storage postgres " + s.dsn + "\n\t\t" + s.redis + "\n\t\t" + s.more
+	if key != "-" {
+		own += "\n\t\tmaster_key " + key
+	}
 	return strings.Replace(globals(""), "storage sqlite ./data/openplatform.db", own, 1) + `http://127.0.0.1:%site% {
 	handle /healthz {
 		open_health
@@ -301,18 +305,34 @@ func TestFiveNodesStartTogether(t *testing.T) {
 	}
 }
 
-// TestKeysOfTheCluster: a node with another master key is refused, in one line.
+// TestKeysOfTheCluster: without master_key the first node makes a key, and a
+// node that has another one is refused, in one line that says what to do.
 func TestKeysOfTheCluster(t *testing.T) {
-	c := clusterSetup{redis: "-"}.start(t)
-	require.Contains(t, c.nodes[0].log.String(), "limits and nonces count on each node alone")
-	c.nodes[0].newApp()
-	stranger := newNode(t)
-	stranger.words["dead"], stranger.words["upstream"] = "1", "1"
-	stranger.write("shop.openapi.yaml", stranger.fill(shopCatalog))
-	stranger.configure(clusterSetup{dsn: c.dsn(t), masterKey: strings.Repeat("ab", 32)}.config())
-	stranger.launch()
-	require.NotZero(t, stranger.ended())
-	require.Contains(t, stranger.log.String(), "the master key does not match this database")
+	c := clusterSetup{redis: "-", masterKey: "-"}.start(t)
+	first := c.nodes[0]
+	require.Contains(t, first.log.String(), "limits and nonces count on each node alone")
+	a := first.newApp()
+	_, stderr, code := first.try("master-key", "rotate", "--yes")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "master_key")
+
+	second := newNode(t)
+	second.words["dead"], second.words["upstream"] = "1", first.word("upstream")
+	second.write("shop.openapi.yaml", second.fill(shopCatalog))
+	second.configure(clusterSetup{dsn: c.dsn(t), redis: "-", masterKey: strings.Repeat("ab", 32)}.config())
+	second.launch()
+	require.NotZero(t, second.ended())
+	require.Contains(t, second.log.String(), "the master key does not match this database")
+
+	second.configure(clusterSetup{dsn: c.dsn(t), redis: "-", masterKey: "-"}.config())
+	second.launch()
+	require.NotZero(t, second.ended())
+	require.Contains(t, second.log.String(), "copy the file data/master.key from the node that made it")
+	require.NoFileExists(t, filepath.Join(second.dir, "data", "master.key"))
+
+	second.write("data/master.key", first.read("data/master.key"))
+	second.run()
+	send(t, second.plain(), a.sign(t, call{url: second.base() + "/v1/echo"})).passed(t)
 }
 
 // dsn is the address of the database of the cluster.

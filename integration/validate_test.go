@@ -72,7 +72,6 @@ func TestValidate(t *testing.T) {
 			"environment": {globals("") + gated("http://127.0.0.1:%site%", "moon", ""), "moon"},
 			"dialect":     {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "dialects op1 esperanto"), "esperanto"},
 			"option":      {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "bufer 1MiB"), "bufer"},
-			"no keys":     {strings.Replace(globals(""), "storage sqlite ./data/openplatform.db", "storage postgres postgres://op@db/op", 1), "needs master_key"},
 			"dsn":         {clusterSetup{dsn: "mysql://op:hidden@db/op", redis: "-"}.config(), "PostgreSQL DSN"},
 			"redis":       {clusterSetup{dsn: "postgres://op@db/op", redis: "redis http://op:hidden@cache"}.config(), "redis"},
 			"no app":      {"http://127.0.0.1:%site% {\n\topen_gate sandbox\n}\n", "add the global option open_platform"},

@@ -11,6 +11,8 @@ command -v gcc >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || missing="$mis
 for tool in curl openssl redis-server; do
   command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
+# Chromium shows the pages.
+command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
 # Debian keeps the programs of the server, of which several versions may be there, off the path.
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 # Root can cut a network for a test; anybody else puts a relay into it.

@@ -1,0 +1,172 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	core "github.com/caddy-openplatform/openplatform/internal/oauth"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// consentView is what the consent page shows.
+type consentView struct {
+	App                  appView
+	Shop                 string
+	Scopes               []scope
+	Until                date
+	ReturnTo             string
+	Form, Action         string
+	LogOut, LogOutAction string
+	Grants               string
+}
+
+// authorize is the authorization endpoint (RFC 6749 section 3.1): it has the
+// merchant log in and agree, unless both is done already.
+func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
+	request, err := s.server.Authorize(r.Context(), r.URL.RawQuery)
+	if err != nil {
+		s.refused(w, r, err)
+		return
+	}
+	allowFormTo(w.Header(), request.RedirectURI)
+	in, u, ok := s.visit(w, r)
+	if !ok {
+		return
+	}
+	if u == nil {
+		s.showLogIn(w, r, in, request, logInTry{})
+		return
+	}
+	covered, err := s.server.Covered(r.Context(), request, u.ID)
+	switch {
+	case err != nil:
+		s.failed(w, r, err)
+	case covered && !wantsConsent(r.URL.RawQuery):
+		s.approve(w, r, request, u)
+	default:
+		s.showConsent(w, r, in, u, request)
+	}
+}
+
+// wantsConsent tells whether the app asks for the page although it may be
+// skipped: prompt=consent, as OpenID Connect Core section 3.1.2.1 has it.
+func wantsConsent(rawQuery string) bool {
+	query, err := url.ParseQuery(rawQuery)
+	return err != nil || slices.Contains(strings.Fields(query.Get("prompt")), "consent")
+}
+
+// showConsent asks the merchant.
+func (s *site) showConsent(w http.ResponseWriter, r *http.Request, in *session, u *platform.User, request *core.AuthorizationRequest) {
+	t := languageOf(r)
+	shown, err := s.scopes(r, t, request.Scopes)
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	v := consentView{
+		App: s.appView(t, request.App), Shop: plain(u.Name), Scopes: shown,
+		Until:    s.date(t, s.now().Add(core.RefreshTokenLifetime)),
+		ReturnTo: returnTo(t, request.RedirectURI),
+		Action:   pathAuthorize, LogOutAction: pathLogout, Grants: pathGrants,
+	}
+	if v.Form, err = s.newForm(formConsent, in, u, request.RawQuery); err == nil && s.builtin {
+		v.LogOut, err = s.newForm(formLogOut, in, u, pathAuthorize+"?"+request.RawQuery)
+	}
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, consentPage, view{T: t, Title: fmt.Sprintf(t.AsksAccess, v.App.Name), Body: v})
+}
+
+// returnTo says where the merchant goes afterwards.
+func returnTo(t *words, redirectURI string) string {
+	u, err := url.Parse(redirectURI)
+	if err != nil || u.Scheme != "https" {
+		return t.ThisDevice
+	}
+	return u.Host
+}
+
+// decide takes the merchant's answer. The request is checked anew: what came back
+// is not trusted, and the app may have changed meanwhile.
+func (s *site) decide(w http.ResponseWriter, r *http.Request) {
+	in, u, ok := s.visit(w, r)
+	if !ok {
+		return
+	}
+	f, code := s.readForm(w, r, in, formConsent)
+	if code == "" && (u == nil || u.ID != f.User) {
+		code = problemExpiredForm
+	}
+	if code != "" {
+		s.problem(w, r, http.StatusForbidden, code)
+		return
+	}
+	request, err := s.server.Authorize(r.Context(), f.Target)
+	if err != nil {
+		s.refused(w, r, err)
+		return
+	}
+	allowFormTo(w.Header(), request.RedirectURI)
+	switch r.PostForm.Get("decision") {
+	case "approve":
+		s.approve(w, r, request, u)
+	case "deny":
+		redirect(w, s.server.Deny(request))
+	default:
+		s.problem(w, r, http.StatusBadRequest, problemExpiredForm)
+	}
+}
+
+func (s *site) approve(w http.ResponseWriter, r *http.Request, request *core.AuthorizationRequest, u *platform.User) {
+	to, err := s.server.Approve(r.Context(), request, u.ID)
+	if err != nil {
+		s.refused(w, r, err)
+		return
+	}
+	redirect(w, to)
+}
+
+// refused answers a request that the core refused: the app hears of it, or else
+// the merchant alone.
+func (s *site) refused(w http.ResponseWriter, r *http.Request, err error) {
+	if back, ok := errors.AsType[*core.RedirectError](err); ok {
+		s.logFailure(r, back.Err)
+		redirect(w, back.URL())
+		return
+	}
+	page, ok := errors.AsType[*core.PageError](err)
+	if !ok {
+		s.failed(w, r, err)
+		return
+	}
+	s.logFailure(r, page.Err)
+	t := languageOf(r)
+	p := t.problem(page.Code)
+	if page.Status >= http.StatusInternalServerError {
+		p = t.problem(problemUnavailable)
+	}
+	s.show(w, r, page.Status, messagePage, view{T: t, Title: p.Title, Body: message{
+		Text: []string{p.Text}, Code: page.Code, Detail: page.Description,
+	}})
+}
+
+// failed answers a request that the platform could not serve.
+func (s *site) failed(w http.ResponseWriter, r *http.Request, err error) {
+	s.logFailure(r, err)
+	w.Header().Set("Retry-After", "1")
+	s.problem(w, r, http.StatusServiceUnavailable, problemUnavailable)
+}
+
+func (s *site) logFailure(r *http.Request, err error) {
+	if err != nil {
+		s.logger.Error("page not served", zap.String("path", r.URL.Path), zap.Error(err))
+	}
+}

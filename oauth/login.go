@@ -1,0 +1,165 @@
+package oauth
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+
+	core "github.com/caddy-openplatform/openplatform/internal/oauth"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// loginView is what the page to log in shows.
+type loginView struct {
+	App *appView
+	// Why says what for.
+	Why            string
+	Problem, Login string
+	Form, Action   string
+}
+
+// logInTry is what came of an attempt before.
+type logInTry struct {
+	status  int
+	problem string
+	login   string
+}
+
+// askLogIn is the page to log in for itself.
+func (s *site) askLogIn(w http.ResponseWriter, r *http.Request) {
+	in, u, ok := s.visit(w, r)
+	if !ok {
+		return
+	}
+	if u != nil {
+		redirect(w, pathGrants)
+		return
+	}
+	s.showLogIn(w, r, in, nil, logInTry{})
+}
+
+// showLogIn asks who the merchant is, and then goes on with the request, or with
+// the page of grants where there is none. Where an outside passport says who it
+// is, there is nothing to ask.
+func (s *site) showLogIn(w http.ResponseWriter, r *http.Request, in *session, request *core.AuthorizationRequest, try logInTry) {
+	t := languageOf(r)
+	if !s.builtin {
+		s.show(w, r, http.StatusForbidden, messagePage, view{T: t, Title: t.NotLoggedInTitle, Body: message{Text: []string{t.NotLoggedInText}}})
+		return
+	}
+	v := loginView{Why: t.LogInGrants, Problem: try.problem, Login: try.login, Action: pathLogin}
+	target := pathGrants
+	if request != nil {
+		target = pathAuthorize + "?" + request.RawQuery
+		a := s.appView(t, request.App)
+		v.App, v.Why = &a, fmt.Sprintf(t.LogInFor, a.Name)
+	}
+	var err error
+	if v.Form, err = s.newForm(formLogIn, in, nil, target); err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	path, query, _ := strings.Cut(target, "?")
+	s.show(w, r, cmp.Or(try.status, http.StatusOK), loginPage, view{T: t, Title: t.LogInTitle, Body: v, Switch: path + otherLanguage(query, t.OtherTag)})
+}
+
+// logIn checks name and password. The session that follows is a new one, and the
+// browser goes on with GET.
+func (s *site) logIn(w http.ResponseWriter, r *http.Request) {
+	in, err := s.session(w, r)
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	f, code := s.readForm(w, r, in, formLogIn)
+	if code != "" {
+		s.problem(w, r, http.StatusForbidden, code)
+		return
+	}
+	login := r.PostForm.Get("login")
+	u, err := s.platform.Service.CheckPassword(r.Context(), login, r.PostForm.Get("password"))
+	if err != nil {
+		s.logInFailed(w, r, in, f, login, err)
+		return
+	}
+	if _, err := s.startSession(w, u); err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	redirect(w, f.Target)
+}
+
+// logInFailed shows the form again, and what was wrong.
+func (s *site) logInFailed(w http.ResponseWriter, r *http.Request, in *session, f form, login string, err error) {
+	t := languageOf(r)
+	try := logInTry{status: http.StatusForbidden, login: login}
+	if locked, ok := errors.AsType[*platform.LockedError](err); ok {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(locked.RetryAfter.Seconds()))))
+		try.status, try.problem = http.StatusTooManyRequests, t.LockedOut
+	} else if errors.Is(err, platform.ErrLogin) {
+		try.problem = t.WrongPassword
+	} else {
+		s.failed(w, r, err)
+		return
+	}
+	s.showLogIn(w, r, in, s.requestOf(r, w, f.Target), try)
+}
+
+// requestOf is the authorization request that a page leads to; nil where it leads
+// elsewhere, or the request does not hold any more.
+func (s *site) requestOf(r *http.Request, w http.ResponseWriter, target string) *core.AuthorizationRequest {
+	path, query, _ := strings.Cut(target, "?")
+	if path != pathAuthorize {
+		return nil
+	}
+	request, err := s.server.Authorize(r.Context(), query)
+	if err != nil {
+		return nil
+	}
+	allowFormTo(w.Header(), request.RedirectURI)
+	return request
+}
+
+// askLogOut asks whether to log out: a link from elsewhere must not do so.
+func (s *site) askLogOut(w http.ResponseWriter, r *http.Request) {
+	in, u, ok := s.visit(w, r)
+	if !ok {
+		return
+	}
+	t := languageOf(r)
+	if u == nil || !s.builtin {
+		s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LoggedOutTitle, Body: message{Text: []string{t.LoggedOutText}}})
+		return
+	}
+	field, err := s.newForm(formLogOut, in, u, pathLogout)
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LogOutTitle, Body: message{
+		Text: []string{t.LogOutText}, Button: t.LogOut, Action: pathLogout, Form: field,
+	}})
+}
+
+// logOut ends the session of this browser.
+func (s *site) logOut(w http.ResponseWriter, r *http.Request) {
+	in, err := s.session(w, r)
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	f, code := s.readForm(w, r, in, formLogOut)
+	if code != "" {
+		s.problem(w, r, http.StatusForbidden, code)
+		return
+	}
+	if _, err := s.startSession(w, nil); err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	redirect(w, f.Target)
+}
