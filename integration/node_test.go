@@ -78,6 +78,10 @@ func (n *node) word(name string) string {
 	return n.words[name]
 }
 
+// handedOut are the ports that were handed out: nobody listens on them yet, and yet
+// none may be handed out twice.
+var handedOut sync.Map
+
 // freePort finds a port on loopback that nobody uses, for TCP and UDP.
 func freePort(t *testing.T) string {
 	t.Helper()
@@ -92,7 +96,9 @@ func freePort(t *testing.T) string {
 		_ = udp.Close()
 		_, port, err := net.SplitHostPort(tcp.Addr().String())
 		require.NoError(t, err)
-		return port
+		if _, again := handedOut.LoadOrStore(port, true); !again {
+			return port
+		}
 	}
 	require.FailNow(t, "no free port")
 	return ""
