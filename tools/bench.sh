@@ -7,6 +7,6 @@ cd "$(dirname "$0")/.."
 
 tools/check-go.sh
 
-go test -run '^$' -bench . -benchmem ./internal/signing/... ./internal/limit/...
+go test -run '^$' -bench . -benchmem ./internal/signing/... ./internal/limit/... ./internal/oauth/...
 cd bench
 exec go run ./cmd/gatebench "$@"

@@ -27,7 +27,7 @@ const (
 )
 
 // ungated are the variants without a gate; all others have one.
-var ungated = []variant{plain, control, defaults}
+var ungated = []variant{plain, control, defaults, authServer}
 
 // site is one listener of a gateway.
 type site struct {
@@ -38,6 +38,9 @@ type site struct {
 
 // Gated tells the template whether the gate stands before this site.
 func (s site) Gated() bool { return !slices.Contains(ungated, s.Variant) }
+
+// Authorizes tells the template whether this site is an authorization server.
+func (s site) Authorizes() bool { return s.Variant == authServer }
 
 // TLS tells the template whether the site needs a certificate.
 func (s site) TLS() bool { return s.Scheme == "https" }
@@ -87,6 +90,9 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 	open_gate {
 		environment production
 	}
+{{- end}}
+{{- if .Authorizes}}
+	open_oauth production
 {{- end}}
 	reverse_proxy {{$.Upstream}}{{if $.Tuned}} {
 		transport http {

@@ -21,7 +21,7 @@ import (
 )
 
 // parts are what -only chooses from.
-var parts = []string{"http", "tls", "big", "redis", "nodes", "postgres"}
+var parts = []string{"http", "tls", "big", "redis", "nodes", "oauth", "postgres"}
 
 // settings are the command line.
 type settings struct {
@@ -71,17 +71,17 @@ func parse(args []string, out io.Writer) (settings, error) {
 	var only string
 	f := flag.NewFlagSet("gatebench", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.IntVar(&s.runs, "runs", 8, "runs of each variant; the parts redis, nodes and postgres take half as many")
+	f.IntVar(&s.runs, "runs", 8, "runs of each variant; the parts redis, nodes, oauth and postgres take half as many")
 	f.DurationVar(&s.duration, "duration", 3*time.Second, "length of a run: of its closed loop and of its fixed rate each")
 	f.IntVar(&s.connections, "connections", 64, "connections of the load generator")
 	f.IntVar(&s.rate, "rate", 0, "requests a second while latency is measured; 0 means 60 % of what the machine can do")
-	f.IntVar(&s.apps, "apps", 1000, "apps in the store for the parts http, tls, redis and nodes, all of them active")
+	f.IntVar(&s.apps, "apps", 1000, "apps in the store for the parts http, tls, redis, nodes and oauth, all of them active")
 	f.IntVar(&s.big, "big", 1_000_000, "apps in the store for the parts big and postgres")
 	f.IntVar(&s.bigActive, "active", 10_000, "active apps of the part big")
 	f.StringVar(&s.caddy, "caddy", "", "`path` of the gateway's binary; empty builds the project's cmd/caddy")
 	f.StringVar(&s.catalog, "catalog", "../examples/mall.openapi.yaml", "`path` of the catalog")
 	f.StringVar(&only, "only", strings.Join(parts, ","), "the parts to measure")
-	f.BoolVar(&s.withoutGate, "without-gate", false, "leave out the gated variant and the parts redis, nodes and postgres: serves with any Caddy binary")
+	f.BoolVar(&s.withoutGate, "without-gate", false, "leave out the gated variant and the parts redis, nodes, oauth and postgres: serves with any Caddy binary")
 	f.StringVar(&s.profiles, "profile", "", "`folder` for profiles of the gateway, taken after the runs; empty for none")
 	if err := f.Parse(args); err != nil {
 		return s, err
@@ -180,6 +180,12 @@ func runShared(ctx context.Context, s settings, dir string, servers *servers, ou
 			return err
 		}
 	}
+	if slices.Contains(s.only, "oauth") {
+		p := oauthPart{dir: filepath.Join(dir, "oauth"), apps: s.apps}
+		if err := p.measure(ctx, s, servers, out, progress); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(s.only, "postgres") {
 		p := postgresPart{dir: filepath.Join(dir, "postgres"), apps: s.big}
 		return p.measure(ctx, s, servers, out, progress)
@@ -188,4 +194,6 @@ func runShared(ctx context.Context, s settings, dir string, servers *servers, ou
 }
 
 // needsServers tells whether a part needs PostgreSQL or Redis.
-func needsServers(part string) bool { return part == "redis" || part == "nodes" || part == "postgres" }
+func needsServers(part string) bool {
+	return slices.Contains([]string{"redis", "nodes", "oauth", "postgres"}, part)
+}

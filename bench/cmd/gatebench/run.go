@@ -176,31 +176,36 @@ func turns(variants []variant, round int) []variant {
 // never empties, latency is only a matter of throughput. See
 // docs/performance.md.
 func (r *rig) costs(ctx context.Context, l load) (sample, error) {
-	if _, err := r.attack(ctx, l, unlimited, settle); err != nil {
+	return r.costsOf(ctx, l.variant, func(d time.Duration) (outcome, error) { return r.attack(ctx, l, unlimited, d) })
+}
+
+// costsOf is costs of any loop that keeps what serves a variant busy.
+func (r *rig) costsOf(ctx context.Context, v variant, loop func(time.Duration) (outcome, error)) (sample, error) {
+	if _, err := loop(settle); err != nil {
 		return sample{}, err
 	}
 	// Reading the metrics allocates too: reading twice tells how much.
-	base, err := r.mallocs(ctx, l.variant)
+	base, err := r.mallocs(ctx, v)
 	if err != nil {
 		return sample{}, err
 	}
-	start, err := r.mallocs(ctx, l.variant)
+	start, err := r.mallocs(ctx, v)
 	if err != nil {
 		return sample{}, err
 	}
-	before, err := r.use(ctx, l.variant)
+	before, err := r.use(ctx, v)
 	if err != nil {
 		return sample{}, err
 	}
-	seen, err := r.attack(ctx, l, unlimited, r.duration)
+	seen, err := loop(r.duration)
 	if err != nil {
 		return sample{}, err
 	}
-	after, err := r.use(ctx, l.variant)
+	after, err := r.use(ctx, v)
 	if err != nil {
 		return sample{}, err
 	}
-	end, err := r.mallocs(ctx, l.variant)
+	end, err := r.mallocs(ctx, v)
 	if err != nil {
 		return sample{}, err
 	}

@@ -39,7 +39,7 @@ func startServers() (s *servers, err error) {
 	s = new(servers)
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("starting servers for the parts redis, nodes and postgres, which -only can leave out: %w", err), s.stop())
+			err = errors.Join(fmt.Errorf("starting servers for the parts redis, nodes, oauth and postgres, which -only can leave out: %w", err), s.stop())
 		}
 	}()
 	for range redisServers {
