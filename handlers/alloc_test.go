@@ -21,15 +21,24 @@ const maxExtraAllocs = 10
 // signature, nonce, package, and a plan that limits rate and quota.
 func TestGateAllocations(t *testing.T) {
 	address := cannedUpstream(t)
-	for _, tc := range []struct{ name, method, target, body string }{
-		{"GET", "GET", "/v1/orders/42?fields=all", ""},
-		{"POST", "POST", "/v1/orders", `{"sku":"A-1","quantity":2}`},
+	for _, tc := range []struct {
+		name, method, target, body string
+		token                      bool
+	}{
+		{"GET", "GET", "/v1/orders/42?fields=all", "", false},
+		{"POST", "POST", "/v1/orders", `{"sku":"A-1","quantity":2}`, false},
+		{"GET for a merchant", "GET", "/v1/merchants/42?fields=all", "", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			const runs = 1000
 			measure := func(site string) float64 {
 				w := newWorld(t, address, site)
-				app, c := w.app(platform.Production, "trade")
+				app, c := w.app(platform.Production, "trade", "user")
+				var header []string
+				if tc.token {
+					_, token := w.token(app, "")
+					header = []string{"Authorization", "Bearer " + token}
+				}
 				_, err := w.service.AddIP(t.Context(), "test", app.ID, "127.0.0.0/8", "")
 				require.NoError(t, err)
 				_, err = w.service.PutPlan(t.Context(), "test", platform.Plan{
@@ -39,7 +48,7 @@ func TestGateAllocations(t *testing.T) {
 				require.NoError(t, err)
 				requests := make([]*http.Request, runs+10)
 				for i := range requests {
-					requests[i] = c.request(t, tc.method, tc.target, tc.body)
+					requests[i] = c.request(t, tc.method, tc.target, tc.body, header...)
 				}
 				recorders := make([]httptest.ResponseRecorder, len(requests))
 				i := 0

@@ -31,7 +31,7 @@ type exchange struct {
 	// recorded says that the call was handed to the recorder.
 	recorded bool
 	// token is the merchant's access token, taken out of the request.
-	token string
+	token gate.Token
 	// id backs the request id.
 	id [26]byte
 	// values backs the one-element slices of the headers that the gate sets.

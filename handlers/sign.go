@@ -173,10 +173,7 @@ func (h *Sign) checkUnknownLength(x *exchange, sum [32]byte) *gate.Refusal {
 // it goes on. Every byte that stays is as it was signed.
 func (x *exchange) strip() {
 	r := x.request
-	x.token = bearer(r.Header)
-	if x.call.Claim.Token != "" {
-		x.token = x.call.Claim.Token
-	}
+	x.takeToken()
 	// The query may have been rewritten on the way here: what was added goes on,
 	// and what was signed with is taken out of it.
 	wire := x.signed.RawQuery

@@ -3,25 +3,55 @@ package handlers
 import (
 	"net/http"
 	"strings"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-// bearer takes the access token out of the Authorization header (RFC 6750
-// section 2.1, RFC 9449 section 7.1): the upstream learns who the merchant is,
-// and never gets to hold the token. Other schemes, such as Basic for the
-// upstream's own purposes, stay. Of two tokens neither counts, and neither
-// stays.
-func bearer(h http.Header) string {
+// takeToken takes the access token out of the request, and the proof that may go
+// with it: the upstream learns who the merchant is, and never gets to hold
+// either. In dialects that carry the token themselves it comes so.
+func (x *exchange) takeToken() {
+	h := x.request.Header
+	proofs := h["Dpop"]
+	delete(h, "Dpop")
+	value, proven := authorization(h)
+	x.token.Value = value
+	if x.call.Claim.Token != "" {
+		x.token.Value, proven = x.call.Claim.Token, false
+	}
+	if proven {
+		x.token.Proof = &platform.Proof{Headers: proofs, Method: x.signed.Method, URL: x.sentURL()}
+	}
+}
+
+// authorization takes the access token out of the Authorization header (RFC 6750
+// section 2.1, RFC 9449 section 7.1) and tells whether a proof has to go with
+// it. Other schemes, such as Basic for the upstream's own purposes, stay. Of two
+// tokens neither counts, and neither stays.
+func authorization(h http.Header) (token string, proven bool) {
 	values := h["Authorization"]
 	for _, v := range values {
 		scheme, token, _ := strings.Cut(v, " ")
-		if !strings.EqualFold(scheme, "Bearer") && !strings.EqualFold(scheme, "DPoP") {
+		proven := strings.EqualFold(scheme, "DPoP")
+		if !proven && !strings.EqualFold(scheme, "Bearer") {
 			continue
 		}
 		delete(h, "Authorization")
 		if len(values) > 1 {
-			return ""
+			return "", false
 		}
-		return strings.TrimSpace(token)
+		return strings.TrimSpace(token), proven
 	}
-	return ""
+	return "", false
+}
+
+// sentURL is the call's URL without query as the client sent it: where a trusted
+// proxy ends TLS, with https.
+func (x *exchange) sentURL() string {
+	scheme := "http"
+	if caddymodule.Secure(x.request) {
+		scheme = "https"
+	}
+	return scheme + "://" + x.signed.Authority + x.signed.Path
 }

@@ -2,8 +2,13 @@ package integration
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -15,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
@@ -219,6 +226,75 @@ func TestOAuth(t *testing.T) {
 	page = m.submit(page, "/oauth/grants")
 	require.Contains(t, string(page.body), "has no access")
 	send(t, client, a.sign(t, orders)).refused(t, http.StatusUnauthorized, "token_invalid")
+}
+
+// prove makes a DPoP proof for a call with the token, or for one without.
+func prove(t *testing.T, key *ecdsa.PrivateKey, method, url, token string) string {
+	t.Helper()
+	claims := map[string]any{"jti": rand.Text(), "htm": method, "htu": url, "iat": time.Now().Unix()}
+	if token != "" {
+		hash := sha256.Sum256([]byte(token))
+		claims["ath"] = base64.RawURLEncoding.EncodeToString(hash[:])
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	require.NoError(t, err)
+	proof, err := jwt.Signed(signer).Claims(claims).Serialize()
+	require.NoError(t, err)
+	return proof
+}
+
+// TestDPoP: who copies a token that is bound to a key can do nothing with it.
+func TestDPoP(t *testing.T) {
+	n, _ := startShop(t, globals("")+gated("http://127.0.0.1:%site%", "sandbox", "")+authorizationSite)
+	id := n.openOrders()
+	a := n.newVendor()
+	m := newMerchant(t, n)
+	var metadata struct {
+		Algorithms []string `json:"dpop_signing_alg_values_supported"`
+	}
+	require.NoError(t, json.Unmarshal(m.get(n.authorization()+"/.well-known/oauth-authorization-server").passed(t).body, &metadata))
+	require.Contains(t, metadata.Algorithms, "ES256")
+
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	form := url.Values{
+		"grant_type": {"refresh_token"}, "refresh_token": {m.authorize(n, a).RefreshToken},
+		"client_id": {a.Key}, "client_secret": {a.Secret},
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.authorization()+"/oauth/token", strings.NewReader(form.Encode()))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("DPoP", prove(t, key, http.MethodPost, "https://open.example.com/oauth/token", ""))
+	var token struct {
+		Value string `json:"access_token"`
+		Type  string `json:"token_type"`
+	}
+	require.NoError(t, json.Unmarshal(send(t, m.client, req).passed(t).body, &token))
+	require.Equal(t, "DPoP", token.Type)
+
+	orders := call{url: n.base() + "/v1/orders?page=2"}
+	ask := func(proof string) answer {
+		orders.header = http.Header{"Authorization": {"DPoP " + token.Value}}
+		if proof != "" {
+			orders.header.Set("DPoP", proof)
+		}
+		return send(t, n.plain(), a.sign(t, orders))
+	}
+	proof := prove(t, key, http.MethodGet, n.base()+"/v1/orders", token.Value)
+	seen := ask(proof).echoed(t)
+	require.Equal(t, id, seen.Header.Get("X-Open-User-Id"))
+	require.Empty(t, seen.Header.Get("Authorization"))
+	require.Empty(t, seen.Header.Get("DPoP"))
+	for _, bad := range []string{"", proof} {
+		got := ask(bad)
+		got.refused(t, http.StatusUnauthorized, "token_invalid")
+		require.Equal(t, `DPoP error="invalid_dpop_proof", algs="`+strings.Join(metadata.Algorithms, " ")+`"`, got.Header.Get("WWW-Authenticate"))
+	}
+	orders.header, orders.token = nil, token.Value
+	send(t, n.plain(), a.sign(t, orders)).refused(t, http.StatusUnauthorized, "token_invalid")
+	for _, secret := range []string{token.Value, proof} {
+		require.NotContains(t, n.log.String(), secret)
+	}
 }
 
 // TestOAuthOnAllNodes: a log-in and a token of one node are good on the other,

@@ -151,21 +151,12 @@ func (h *Handler) site(r *http.Request) (*site, error) {
 func (h *Handler) options(a *caddymodule.Authorization, issuer string) core.Options {
 	return core.Options{
 		Store: a.Store, Apps: a.Apps, Catalog: a.Catalog, Issuer: issuer, Environment: h.Environment,
-		Secrets: a.Secrets, Ledger: a.Ledger, Guard: a.Guesses, Secure: secure, ClientIP: clientIP,
+		Secrets: a.Secrets, Ledger: a.Ledger, Guard: a.Guesses, Secure: caddymodule.Secure, ClientIP: clientIP,
+		DPoP: true,
 		Report: func(r *http.Request, err error) {
 			h.logger.Error("request not served", zap.String("path", r.URL.Path), zap.Error(err))
 		},
 	}
-}
-
-// secure tells whether the request came over TLS, to us or to a proxy that the
-// operator trusts.
-func secure(r *http.Request) bool {
-	if r.TLS != nil {
-		return true
-	}
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return trusted && r.Header.Get("X-Forwarded-Proto") == "https"
 }
 
 // clientIP is the caller's address as Caddy determined it from the peer and the

@@ -110,7 +110,7 @@ func (s *site) page(byMethod methods) http.HandlerFunc {
 		}
 		serve := byMethod[method]
 		switch {
-		case !secure(r):
+		case !caddymodule.Secure(r):
 			s.problem(w, r, http.StatusForbidden, problemInsecure)
 		case serve == nil:
 			allow := "GET, HEAD"

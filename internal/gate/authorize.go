@@ -10,13 +10,24 @@ import (
 )
 
 // TokenVerifier tells on whose behalf an app calls. The authorization server
-// fills it. Errors wrap ErrTokenMissing, ErrTokenInvalid, ErrTokenExpired or
-// ErrScopeInsufficient of package platform; any other means that the token could
-// not be checked.
+// fills it. Errors wrap ErrTokenMissing, ErrTokenInvalid, ErrTokenExpired,
+// ErrScopeInsufficient or ErrProofInvalid of package platform; any other means
+// that the token could not be checked.
 type TokenVerifier interface {
 	// Verify checks the token ("" when the call has none) for a call of app
 	// to an API of package scope.
 	Verify(ctx context.Context, token string, app *platform.App, env platform.Environment, scope string) (User, error)
+	// VerifyProof is Verify for a token that came with a proof of its key.
+	VerifyProof(ctx context.Context, token string, proof platform.Proof, app *platform.App, env platform.Environment, scope string) (User, error)
+}
+
+// Token is what a call shows of a merchant's authorization.
+type Token struct {
+	// Value is the access token; "" for none.
+	Value string
+	// Proof goes with a token that came as "Authorization: DPoP" (RFC 9449
+	// section 7.1); nil for any other.
+	Proof *platform.Proof
 }
 
 // noTokens stands in while there is no authorization server.
@@ -26,10 +37,14 @@ func (noTokens) Verify(context.Context, string, *platform.App, platform.Environm
 	return User{}, platform.ErrTokenMissing
 }
 
+func (noTokens) VerifyProof(context.Context, string, platform.Proof, *platform.App, platform.Environment, string) (User, error) {
+	return User{}, platform.ErrTokenMissing
+}
+
 // Authorize finds the API that the call is for and checks that it serves, that
 // the app holds its package, and that the merchant agreed where it must.
 // rawPath is the path as it will be forwarded.
-func (g *Gate) Authorize(ctx context.Context, c *Call, method, rawPath, token string) *Refusal {
+func (g *Gate) Authorize(ctx context.Context, c *Call, method, rawPath string, token Token) *Refusal {
 	if !c.Verified {
 		return refuse(StageScope, SignatureMissing, "the call has not passed open_sign on this route")
 	}
@@ -103,33 +118,55 @@ func (g *Gate) checkPackage(c *Call) *Refusal {
 	return nil
 }
 
-func (g *Gate) checkUser(ctx context.Context, c *Call, token string) *Refusal {
+func (g *Gate) checkUser(ctx context.Context, c *Call, token Token) *Refusal {
 	if !c.api.UserToken {
 		return nil
 	}
-	user, err := g.tokens.Verify(ctx, token, c.app.App, c.Environment, c.api.Package)
+	user, err := g.userOf(ctx, c, token)
 	if err == nil {
 		c.user = user
 		return nil
 	}
-	const realm = `Bearer realm="open_platform"`
 	switch {
 	case errors.Is(err, platform.ErrTokenMissing):
 		r := refuse(StageScope, TokenMissing, c.api.ID()+" needs a merchant's access token")
-		r.Challenge = realm
+		r.Challenge = token.challenge()
+		return r
+	case errors.Is(err, platform.ErrProofInvalid):
+		r := refuse(StageScope, TokenInvalid, err.Error())
+		r.Challenge = token.challenge(`error="invalid_dpop_proof"`)
 		return r
 	case errors.Is(err, platform.ErrTokenInvalid):
 		r := refuse(StageScope, TokenInvalid, "the access token is not valid for this app and environment")
-		r.Challenge = realm + `, error="invalid_token"`
+		if token.Proof != nil {
+			r.Detail += ", or not bound to the key of the DPoP proof"
+		}
+		r.Challenge = token.challenge(`error="invalid_token"`)
 		return r
 	case errors.Is(err, platform.ErrTokenExpired):
 		r := refuse(StageScope, TokenExpired, "the access token has expired; refresh it")
-		r.Challenge = realm + `, error="invalid_token", error_description="expired"`
+		r.Challenge = token.challenge(`error="invalid_token"`, `error_description="expired"`)
 		return r
 	case errors.Is(err, platform.ErrScopeInsufficient):
 		r := refuse(StageScope, ScopeInsufficient, "the merchant did not authorize "+c.api.Package)
-		r.Challenge = realm + `, error="insufficient_scope", scope="` + c.api.Package + `"`
+		r.Challenge = token.challenge(`error="insufficient_scope"`, `scope="`+c.api.Package+`"`)
 		return r
 	}
 	return unavailable(StageScope, err)
+}
+
+func (g *Gate) userOf(ctx context.Context, c *Call, token Token) (User, error) {
+	if token.Proof != nil {
+		return g.tokens.VerifyProof(ctx, token.Value, *token.Proof, c.app.App, c.Environment, c.api.Package)
+	}
+	return g.tokens.Verify(ctx, token.Value, c.app.App, c.Environment, c.api.Package)
+}
+
+// challenge is the value of WWW-Authenticate that goes with a refused token, in
+// the scheme that it came in (RFC 6750 section 3, RFC 9449 section 7.1).
+func (t Token) challenge(params ...string) string {
+	if t.Proof != nil {
+		return "DPoP " + strings.Join(append(params, `algs="ES256 EdDSA PS256 RS256"`), ", ")
+	}
+	return strings.Join(append([]string{`Bearer realm="open_platform"`}, params...), ", ")
 }

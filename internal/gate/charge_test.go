@@ -32,6 +32,52 @@ func (u *users) Verify(_ context.Context, token string, app *platform.App, env p
 	return User{ID: token, Scopes: "trade user"}, nil
 }
 
+func (u *users) VerifyProof(ctx context.Context, token string, proof platform.Proof, app *platform.App, env platform.Environment, scope string) (User, error) {
+	if token == "unproven" {
+		return User{}, fmt.Errorf("%w: it is of no use", platform.ErrProofInvalid)
+	}
+	return u.Verify(ctx, token+" "+proof.Method, app, env, scope)
+}
+
+// TestProofs: what came with a proof is checked with it, and answered in its
+// scheme.
+func TestProofs(t *testing.T) {
+	needs := onlineAPI("GET", "/v1/orders", "trade.order.list", "basic")
+	needs.UserToken = true
+	f := newFixture(t, platform.Catalog{APIs: []platform.API{needs}}, newApp("ak"))
+	const algorithms = `algs="ES256 EdDSA PS256 RS256"`
+	authorize := func(token, method string) *Refusal {
+		c, r := newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/orders", "")
+		requireCode(t, "", f.verify(c, r, rule(t, platform.Production)))
+		return f.Authorize(t.Context(), c, r.Method, r.Path, Token{Value: token, Proof: &platform.Proof{Method: method}})
+	}
+	requireCode(t, "token_missing", authorize("shop-1", "GET"))
+
+	f.open(Options{Tokens: &users{}})
+	requireCode(t, "", authorize("shop-1", "GET"))
+	refusal := authorize("unproven", "GET")
+	requireCode(t, "token_invalid", refusal)
+	require.Equal(t, `DPoP error="invalid_dpop_proof", `+algorithms, refusal.Challenge)
+	require.Equal(t, "the DPoP proof does not hold: it is of no use", refusal.Detail)
+	f.open(Options{Tokens: &refuser{err: platform.ErrTokenInvalid}})
+	refusal = authorize("shop-1", "GET")
+	requireCode(t, "token_invalid", refusal)
+	require.Equal(t, `DPoP error="invalid_token", `+algorithms, refusal.Challenge)
+	require.Contains(t, refusal.Detail, "not bound to the key")
+	f.open(Options{Tokens: &refuser{err: errDown}})
+	requireCode(t, "store_unavailable", authorize("shop-1", "GET"))
+}
+
+// refuser is a TokenVerifier that has one answer to all proofs.
+type refuser struct {
+	users
+	err error
+}
+
+func (r *refuser) VerifyProof(context.Context, string, platform.Proof, *platform.App, platform.Environment, string) (User, error) {
+	return User{}, r.err
+}
+
 func TestTokens(t *testing.T) {
 	needs := onlineAPI("GET", "/v1/orders", "trade.order.list", "trade")
 	needs.UserToken = true
@@ -211,7 +257,7 @@ func TestNonceWithRate(t *testing.T) {
 	c, r := newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/b", "")
 	requireCode(t, "", f.verify(c, r, route))
 	require.False(t, c.Admitted())
-	requireCode(t, "package_not_granted", f.Authorize(t.Context(), c, r.Method, r.Path, ""))
+	requireCode(t, "package_not_granted", f.Authorize(t.Context(), c, r.Method, r.Path, Token{}))
 	requireCode(t, "package_not_granted", again("/v1/b"))
 
 	c, r = newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", "")

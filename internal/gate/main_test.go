@@ -239,7 +239,7 @@ func (f *fixture) call(c *Call, r *signing.Request, rule *Rule, token string) *R
 	f.t.Helper()
 	c.Refusal = f.verify(c, r, rule)
 	if c.Refusal == nil {
-		c.Refusal = f.Authorize(context.Background(), c, r.Method, r.Path, token)
+		c.Refusal = f.Authorize(context.Background(), c, r.Method, r.Path, Token{Value: token})
 	}
 	if c.Refusal == nil {
 		c.Refusal = f.Charge(context.Background(), c)

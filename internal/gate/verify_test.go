@@ -196,12 +196,12 @@ func TestSecondSignatureStage(t *testing.T) {
 func TestStagesFailClosed(t *testing.T) {
 	f := newFixture(t, platform.Catalog{APIs: []platform.API{onlineAPI("GET", "/v1/orders", "order.list", "basic")}}, newApp("ak"))
 	c := newCall()
-	requireCode(t, "signature_missing", f.Authorize(t.Context(), c, "GET", "/v1/orders", ""))
+	requireCode(t, "signature_missing", f.Authorize(t.Context(), c, "GET", "/v1/orders", Token{}))
 	requireCode(t, "signature_missing", f.Charge(t.Context(), c))
 	r, wants := f.sign(signer{key: "ak"}, "GET", "/v1/orders", ""), rule(t, platform.Production)
 	requireCode(t, "", f.verify(c, r, wants))
 	requireCode(t, "signature_missing", f.Charge(t.Context(), c))
-	requireCode(t, "", f.Authorize(t.Context(), c, "GET", "/v1/orders", ""))
+	requireCode(t, "", f.Authorize(t.Context(), c, "GET", "/v1/orders", Token{}))
 	requireCode(t, "", f.Charge(t.Context(), c))
 }
 

@@ -30,9 +30,6 @@ const (
 // proofAlgorithms are asymmetric, as RFC 9449 section 4.3 wants.
 var proofAlgorithms = []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256}
 
-// errProof means that a proof does not hold. What it wraps says why.
-var errProof = errors.New("the DPoP proof does not hold")
-
 // proofClaims are the claims of RFC 9449 section 4.2.
 type proofClaims struct {
 	ID       string           `json:"jti"`
@@ -43,11 +40,20 @@ type proofClaims struct {
 	TokenHash string `json:"ath"`
 }
 
-// checkProof verifies a DPoP proof for one request (RFC 9449 section 4.3) and
+// checkProof verifies the DPoP proof of one request (RFC 9449 section 4.3) and
 // returns the thumbprint of its key. token is the access token that goes with
-// it, or empty.
-func checkProof(proof, method, target, token string, now time.Time) (thumbprint string, claims *proofClaims, err error) {
-	bad := func(why string) (string, *proofClaims, error) { return "", nil, fmt.Errorf("%w: %s", errProof, why) }
+// it, or empty. A proof that does not hold is platform.ErrProofInvalid.
+func checkProof(p platform.Proof, token string, now time.Time) (thumbprint string, claims *proofClaims, err error) {
+	bad := func(why string) (string, *proofClaims, error) {
+		return "", nil, fmt.Errorf("%w: %s", platform.ErrProofInvalid, why)
+	}
+	if len(p.Headers) == 0 {
+		return bad("there is no DPoP header")
+	}
+	if len(p.Headers) > 1 {
+		return bad("there is more than one DPoP header")
+	}
+	proof := p.Headers[0]
 	if len(proof) > maxProof {
 		return bad("it is too long")
 	}
@@ -68,7 +74,7 @@ func checkProof(proof, method, target, token string, now time.Time) (thumbprint 
 	switch {
 	case claims.ID == "" || claims.IssuedAt == nil:
 		return bad("jti or iat is missing")
-	case claims.Method != method || !sameTarget(claims.URL, target):
+	case claims.Method != p.Method || !sameTarget(claims.URL, p.URL):
 		return bad("htm or htu is of another request")
 	case claims.IssuedAt.Time().Before(now.Add(-maxProofAge)) || claims.IssuedAt.Time().After(now.Add(clockSkew)):
 		return bad("iat is out of range")
@@ -108,8 +114,11 @@ func plainTarget(raw string) (string, bool) {
 		return "", false
 	}
 	host := strings.ToLower(u.Host)
-	if u.Scheme == "https" {
+	switch u.Scheme {
+	case "https":
 		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
 	}
 	path := u.EscapedPath()
 	if path == "" {
@@ -123,7 +132,7 @@ func useProof(ctx context.Context, ledger limit.Ledger, app uint64, thumbprint s
 	nonce := sha256.Sum256([]byte("proof\x00" + thumbprint + "\x00" + claims.ID))
 	_, err := ledger.Spend(ctx, now, &limit.Spend{App: app, Nonce: nonce[:], Expiry: now.Add(maxProofAge + clockSkew)})
 	if errors.Is(err, limit.ErrUsed) {
-		return fmt.Errorf("%w: it was used before", errProof)
+		return fmt.Errorf("%w: it was used before", platform.ErrProofInvalid)
 	}
 	if err != nil {
 		return fmt.Errorf("using a DPoP proof once: %w", err)
@@ -138,15 +147,12 @@ func (s *Server) proofKey(r *http.Request, app *platform.App) (string, *refusal)
 	if len(headers) == 0 || !s.DPoP {
 		return "", nil
 	}
-	if len(headers) > 1 {
-		return "", refuse(invalidProof, "there is more than one DPoP header")
-	}
 	now := s.Now()
-	thumbprint, claims, err := checkProof(headers[0], r.Method, s.url("/token"), "", now)
+	thumbprint, claims, err := checkProof(platform.Proof{Headers: headers, Method: r.Method, URL: s.url("/token")}, "", now)
 	if err == nil {
 		err = useProof(r.Context(), s.Ledger, app.Number, thumbprint, claims, now)
 	}
-	if errors.Is(err, errProof) {
+	if errors.Is(err, platform.ErrProofInvalid) {
 		return "", refuse(invalidProof, err.Error())
 	}
 	if err != nil {
@@ -180,32 +186,24 @@ func (s *Server) checkThumbprint(p *params) (string, *refusal) {
 	return value, nil
 }
 
-// Proof is what a call shows beside a token that is bound to a key.
-type Proof struct {
-	// Header is the value of the header DPoP.
-	Header string
-	// Method and URL are the call's, as the client sees them.
-	Method, URL string
-}
-
 // VerifyProof is Verify for a token that came as "Authorization: DPoP": it must
 // be bound to the key that the proof is signed with (RFC 9449 section 7.1). A
-// proof that does not hold is platform.ErrTokenInvalid.
-func (v *Verifier) VerifyProof(ctx context.Context, token string, proof Proof, app *platform.App, env platform.Environment, scope string) (platform.TokenUser, error) {
+// proof that does not hold is platform.ErrProofInvalid; a token that is bound to
+// another key, or to none, is platform.ErrTokenInvalid.
+func (v *Verifier) VerifyProof(ctx context.Context, token string, proof platform.Proof, app *platform.App, env platform.Environment, scope string) (platform.TokenUser, error) {
 	t, err := v.usable(ctx, token, app, env, scope)
 	if err != nil {
 		return platform.TokenUser{}, err
 	}
 	now := v.now()
-	thumbprint, claims, err := checkProof(proof.Header, proof.Method, proof.URL, token, now)
-	if err != nil || thumbprint != t.key {
-		return platform.TokenUser{}, platform.ErrTokenInvalid
-	}
-	err = useProof(ctx, v.ledger, app.Number, thumbprint, claims, now)
-	if errors.Is(err, errProof) {
-		return platform.TokenUser{}, platform.ErrTokenInvalid
-	}
+	thumbprint, claims, err := checkProof(proof, token, now)
 	if err != nil {
+		return platform.TokenUser{}, err
+	}
+	if thumbprint != t.key {
+		return platform.TokenUser{}, platform.ErrTokenInvalid
+	}
+	if err := useProof(ctx, v.ledger, app.Number, thumbprint, claims, now); err != nil {
 		return platform.TokenUser{}, err
 	}
 	return t.user, nil

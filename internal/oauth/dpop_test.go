@@ -85,7 +85,7 @@ func TestDPoP(t *testing.T) {
 	call := func(p *prover, token string, changes ...any) error {
 		sum := s256(token)
 		proof := p.proof(append([]any{"htm", "GET", "htu", issuer + "/v1/orders", "ath", sum}, changes...)...)
-		_, err := f.verifier.VerifyProof(t.Context(), token, oauth.Proof{Header: proof, Method: "GET", URL: issuer + "/v1/orders?page=2"}, f.native, platform.Production, "trade")
+		_, err := f.verifier.VerifyProof(t.Context(), token, platform.Proof{Headers: []string{proof}, Method: "GET", URL: issuer + "/v1/orders?page=2"}, f.native, platform.Production, "trade")
 		return err
 	}
 	require.NoError(t, call(p, token))
@@ -98,11 +98,11 @@ func TestDPoP(t *testing.T) {
 		"another path":   {"htu", issuer + "/v1/items"},
 		"another host":   {"htu", "https://open.example.org/v1/orders"},
 	} {
-		require.ErrorIs(t, call(p, token, change...), platform.ErrTokenInvalid, name)
+		require.ErrorIs(t, call(p, token, change...), platform.ErrProofInvalid, name)
 	}
 	require.NoError(t, call(p, token, "htu", "https://OPEN.example.com:443/v1/orders#x"))
 	require.NoError(t, call(p, token, "jti", "again"))
-	require.ErrorIs(t, call(p, token, "jti", "again"), platform.ErrTokenInvalid)
+	require.ErrorIs(t, call(p, token, "jti", "again"), platform.ErrProofInvalid)
 
 	// The refresh token of a public app is bound too.
 	refresh := []string{"grant_type", "refresh_token", "refresh_token", r.str("refresh_token")}

@@ -244,7 +244,7 @@ func FuzzParseAssertion(f *testing.F) {
 func FuzzCheckProof(f *testing.F) {
 	f.Add("eyJhbGciOiJFUzI1NiIsInR5cCI6ImRwb3Arand0IiwiandrIjp7Imt0eSI6IkVDIiwiY3J2IjoiUC0yNTYiLCJ4IjoiQSIsInkiOiJBIn19.e30.AAAA")
 	f.Fuzz(func(t *testing.T, proof string) {
-		if thumbprint, _, err := checkProof(proof, "POST", "https://open.example.com/oauth/token", "", time.Unix(1_700_000_000, 0)); err == nil {
+		if thumbprint, _, err := checkProof(platform.Proof{Headers: []string{proof}, Method: "POST", URL: "https://open.example.com/oauth/token"}, "", time.Unix(1_700_000_000, 0)); err == nil {
 			t.Fatalf("%q holds for %s", proof, thumbprint)
 		}
 	})
@@ -270,4 +270,6 @@ func TestSameTarget(t *testing.T) {
 	for _, other := range []string{"", "/oauth/token", "http://open.example.com/oauth/token", target + "/", "https://open.example.com/oauth%2Ftoken", "https://a@open.example.com/oauth/token", "https://open.example.com:444/oauth/token"} {
 		require.False(t, sameTarget(other, target), other)
 	}
+	require.True(t, sameTarget("http://gate.test:80/v1", "http://gate.test/v1"))
+	require.False(t, sameTarget("http://gate.test:443/v1", "http://gate.test/v1"))
 }
