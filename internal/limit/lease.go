@@ -39,10 +39,8 @@ type lease struct {
 	fetch   *fetch
 	dead    bool // given back; look again
 
-	// The shared state when it was last seen.
-	seen       int64 // Unix ns
-	debt       int64
-	day, month int64
+	found found // the shared state, when it was last seen
+	seen  int64 // Unix ns
 
 	refused Result
 	retryAt int64 // Unix ns: when refused said that a call can be allowed
@@ -171,27 +169,14 @@ func (l *lease) want(now, bound int64) int64 {
 // tally adds the limits of the lease to t, as they stand after an allowed call.
 func (l *lease) tally(t *tally, now int64) {
 	ahead := l.tokens + 1 // charged, but not made yet; the one of this call is
-	scope := l.check.Key.Scope
+	without := found{day: l.found.day - ahead, month: l.found.month - ahead}
 	if r := l.check.Rate; !r.IsZero() {
-		debt := max(0, l.debt-(now-l.seen)-ahead*r.step())
-		_, res := r.take(debt, 0)
-		t.add(res.leased(scope), r.capacity())
+		without.debt = max(0, l.found.debt-(now-l.seen)-ahead*r.step())
 	}
-	at := time.Unix(0, now)
-	if limit := l.check.Quota.Day; limit > 0 {
-		res := count{used: l.day - ahead}.take(limit, UnitDay, l.windows.day, at)
-		t.add(res.leased(scope), limit)
+	for res, capacity := range l.check.outcomes(without, &l.windows, time.Unix(0, now)) {
+		res.Allowed, res.RetryAfter = true, 0 // it is paid for, whatever others did since
+		t.add(res, capacity)
 	}
-	if limit := l.check.Quota.Month; limit > 0 {
-		res := count{used: l.month - ahead}.take(limit, UnitMonth, l.windows.month, at)
-		t.add(res.leased(scope), limit)
-	}
-}
-
-// leased is r for a call that is paid for, whatever others did since.
-func (r Result) leased(s Scope) Result {
-	r.Scope, r.Allowed, r.RetryAfter = s, true, 0
-	return r
 }
 
 // refuse adds what was noted when Redis had nothing left.
@@ -204,23 +189,12 @@ func (l *lease) refuse(t *tally, now int64) {
 // deny notes that the shared limit is used up.
 func (l *lease) deny(now int64) {
 	var t tally
-	at := time.Unix(0, now)
+	for res, capacity := range l.check.outcomes(l.found, &l.windows, time.Unix(0, now)) {
+		t.add(res, capacity)
+	}
 	wait := time.Duration(1)
 	if r := l.check.Rate; !r.IsZero() {
-		_, res := r.take(l.debt, 0)
-		res.Scope = l.check.Key.Scope
-		t.add(res, r.capacity())
 		wait = min(gather, time.Duration(l.slice*r.step()))
-	}
-	if limit := l.check.Quota.Day; limit > 0 {
-		res := count{used: l.day}.take(limit, UnitDay, l.windows.day, at)
-		res.Scope = l.check.Key.Scope
-		t.add(res, limit)
-	}
-	if limit := l.check.Quota.Month; limit > 0 {
-		res := count{used: l.month}.take(limit, UnitMonth, l.windows.month, at)
-		res.Scope = l.check.Key.Scope
-		t.add(res, limit)
 	}
 	l.refused = t.decided(false)
 	wait = max(wait, l.refused.RetryAfter)

@@ -162,7 +162,7 @@ func (l *lease) accept(g *grant, asked int64) {
 		l.ends = asked + (g.windows.month.end-g.now.Unix())*int64(time.Second) - int64(g.now.Nanosecond())
 	}
 	l.tokens += g.tokens
-	l.seen, l.debt, l.day, l.month, l.used = asked, g.debt, g.day, g.month, 0
+	l.seen, l.found, l.used = asked, g.found, 0
 	if g.tokens == 0 {
 		l.deny(asked)
 	}
@@ -170,9 +170,10 @@ func (l *lease) accept(g *grant, asked int64) {
 
 // grant is a reply of lease.lua.
 type grant struct {
-	now                      time.Time
-	windows                  windows
-	tokens, debt, day, month int64
+	now     time.Time
+	windows windows
+	tokens  int64
+	found   found // after them
 }
 
 // take takes up to n calls of a limit.
@@ -194,7 +195,7 @@ func (r *Redis) take(ctx context.Context, now time.Time, check *Check, n int64) 
 			return g, fmt.Errorf("%w: a lease", errReply)
 		}
 		number := func(i int) int64 { return int64(double(reply, i)) }
-		return grant{o.now, w, number(3), number(4), number(5), number(6)}, nil
+		return grant{o.now, w, number(3), found{number(4), number(5), number(6)}}, nil
 	}
 	return g, fmt.Errorf("%w: its clock is in no window", errReply)
 }

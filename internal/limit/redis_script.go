@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"time"
 )
@@ -148,25 +149,34 @@ func double(reply string, i int) float64 {
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56)
 }
 
-// tally adds what o says of the checks to t, by the same rules as Memory.
+// tally adds what o says of the checks to t.
 func (o *outcome) tally(t *tally, checks []Check, w *windows) {
 	for i := range checks {
-		check, f := &checks[i], &o.found[i]
-		if r := check.Rate; !r.IsZero() {
+		for res, capacity := range checks[i].outcomes(o.found[i], w, o.now) {
+			t.add(res, capacity)
+		}
+	}
+}
+
+// outcomes are what one more call comes to, by the same rules as Memory: a
+// result for each limit of c, with its capacity.
+func (c *Check) outcomes(f found, w *windows, now time.Time) iter.Seq2[Result, int64] {
+	return func(yield func(Result, int64) bool) {
+		give := func(res Result, capacity int64) bool {
+			res.Scope = c.Key.Scope
+			return yield(res, capacity)
+		}
+		if !c.Rate.IsZero() {
 			// Only distances from now count, so now may be 0.
-			_, res := r.take(f.debt, 0)
-			res.Scope = check.Key.Scope
-			t.add(res, r.capacity())
+			if _, res := c.Rate.take(f.debt, 0); !give(res, c.Rate.capacity()) {
+				return
+			}
 		}
-		if limit := check.Quota.Day; limit > 0 {
-			res := count{used: f.day}.take(limit, UnitDay, w.day, o.now)
-			res.Scope = check.Key.Scope
-			t.add(res, limit)
+		if limit := c.Quota.Day; limit > 0 && !give(count{used: f.day}.take(limit, UnitDay, w.day, now), limit) {
+			return
 		}
-		if limit := check.Quota.Month; limit > 0 {
-			res := count{used: f.month}.take(limit, UnitMonth, w.month, o.now)
-			res.Scope = check.Key.Scope
-			t.add(res, limit)
+		if limit := c.Quota.Month; limit > 0 {
+			give(count{used: f.month}.take(limit, UnitMonth, w.month, now), limit)
 		}
 	}
 }
