@@ -188,23 +188,22 @@ func hasAccessLog(r *http.Request) bool {
 // target on the wire, whatever was rewritten since.
 func (x *exchange) readTarget() {
 	r := x.request
-	x.signed = signing.Request{
-		Method: r.Method, Scheme: "http", Authority: r.Host,
-		Header: r.Header, ContentLength: r.ContentLength,
-	}
+	s := &x.signed
+	s.Method, s.Scheme, s.Authority = r.Method, "http", r.Host
+	s.Header, s.ContentLength = r.Header, r.ContentLength
 	if r.TLS != nil {
-		x.signed.Scheme = "https"
+		s.Scheme = "https"
 	}
 	target := r.RequestURI
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		target = orig.RequestURI
-		x.signed.Method = orig.Method
+		s.Method = orig.Method
 		if !strings.HasPrefix(target, "/") && orig.URL != nil {
 			// The absolute form of a request target (RFC 9112 section 3.2.2).
 			target = orig.URL.RequestURI()
 		}
 	}
-	x.signed.Path, x.signed.RawQuery, _ = strings.Cut(target, "?")
+	s.Path, s.RawQuery, _ = strings.Cut(target, "?")
 }
 
 // clientIP is the caller's address as Caddy determined it from the peer and
