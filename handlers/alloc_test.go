@@ -70,7 +70,7 @@ func TestGateAllocations(t *testing.T) {
 
 // cannedUpstream answers every request alike and allocates nothing for it, so
 // that what is measured is the gateway alone.
-func cannedUpstream(t testing.TB) string {
+func cannedUpstream(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })

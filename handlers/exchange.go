@@ -54,12 +54,12 @@ func exchangeOf(r *http.Request) *exchange {
 
 // begin starts a call: it gives it an id and takes everything out of the
 // request that only the gate may say.
-func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, logs *refusalLogs) *exchange {
+func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, vars map[string]any, logs *refusalLogs) *exchange {
 	ctx := r.Context()
 	x := &exchange{gate: g, logs: logs, request: r}
 	g.Start(&x.call)
 	x.call.RequestID = x.newRequestID()
-	x.call.ClientIP = clientIP(r)
+	x.call.ClientIP = clientIP(vars)
 	x.writer.wrapper.ResponseWriter = w
 	x.writer.ResponseWriterWrapper = &x.writer.wrapper
 	x.readTarget()
@@ -208,8 +208,8 @@ func (x *exchange) readTarget() {
 
 // clientIP is the caller's address as Caddy determined it from the peer and
 // the trusted proxies; never a header read here.
-func clientIP(r *http.Request) netip.Addr {
-	s, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+func clientIP(vars map[string]any) netip.Addr {
+	s, _ := vars[caddyhttp.ClientIPVarKey].(string)
 	addr, err := netip.ParseAddr(s)
 	if err != nil {
 		return netip.Addr{}
