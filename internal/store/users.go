@@ -122,7 +122,7 @@ func (s *Store) UserByIdentity(ctx context.Context, issuer, subject, name string
 			return u, nil
 		case err == nil:
 			u.Name, u.UpdatedAt = name, now.UTC().Truncate(time.Microsecond)
-			return u, s.issue(func(c *conn) error {
+			return u, s.issue(ctx, func(ctx context.Context, c *conn) error {
 				_, err := c.exec(ctx, `UPDATE users SET name = ?, updated_at = ? WHERE id = ?`, u.Name, micros(u.UpdatedAt), u.ID)
 				return err
 			})
@@ -134,7 +134,7 @@ func (s *Store) UserByIdentity(ctx context.Context, issuer, subject, name string
 			return nil, err
 		}
 		// Where another request was quicker its user is found the next time.
-		if err := s.issue(func(c *conn) error {
+		if err := s.issue(ctx, func(ctx context.Context, c *conn) error {
 			_, err := c.exec(ctx, `INSERT INTO users (id, name, status, issuer, subject, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 				ON CONFLICT (issuer, subject) WHERE issuer IS NOT NULL DO NOTHING`,
 				id, cmp.Or(name, subject), platform.UserActive, issuer, subject, micros(now), micros(now))
