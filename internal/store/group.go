@@ -103,21 +103,40 @@ func gaveUp(ctx context.Context) error {
 
 // serve does the work as it comes.
 func (g *group) serve() {
-	batch := make([]*work, 0, groupMost)
 	for {
 		select {
 		case <-g.open.Done():
 			return
 		case w := <-g.queue:
-			batch = g.join(append(batch[:0], w))
-			g.commit(batch)
-			clear(batch)
+			g.commit(w)
 		}
 	}
 }
 
+// commit waits for the connection as long as the group is open, does all work
+// that has come until then in one transaction, and tells everybody. Where that
+// broke, nothing of it has happened, and each piece gets a transaction of its
+// own: none fails by the fault of another.
+func (g *group) commit(first *work) {
+	session, err := g.store.writer.Conn(g.open)
+	if err != nil {
+		first.done <- g.store.unavailable(g.open, "beginning a transaction", err)
+		return
+	}
+	defer func() { _ = session.Close() }()
+	batch := g.join(first)
+	whole := g.transaction(session, batch)
+	for _, w := range batch {
+		if !whole && len(batch) > 1 {
+			g.transaction(session, []*work{w})
+		}
+		w.done <- w.err
+	}
+}
+
 // join adds what else is waiting.
-func (g *group) join(batch []*work) []*work {
+func (g *group) join(first *work) []*work {
+	batch := append(make([]*work, 0, min(len(g.queue)+1, groupMost)), first)
 	for len(batch) < groupMost {
 		select {
 		case w := <-g.queue:
@@ -129,26 +148,16 @@ func (g *group) join(batch []*work) []*work {
 	return batch
 }
 
-// commit does a batch in one transaction, and tells everybody. Where that broke,
-// nothing of it has happened, and each piece gets a transaction of its own: none
-// fails by the fault of another.
-func (g *group) commit(batch []*work) {
-	whole := g.transaction(batch)
-	for _, w := range batch {
-		if !whole && len(batch) > 1 {
-			g.transaction([]*work{w})
-		}
-		w.done <- w.err
-	}
-}
-
 // errBroken undoes a transaction that the failure of one piece of work broke.
 var errBroken = errors.New("the transaction is broken")
 
 // transaction does what somebody still waits for, and notes what came of each
 // piece. It returns false where one of them broke it: then nothing was done.
-func (g *group) transaction(batch []*work) bool {
-	err := g.begin(func(ctx context.Context, c *conn) error {
+func (g *group) transaction(session *sql.Conn, batch []*work) bool {
+	// What has begun goes on to its end, whoever gives up meanwhile.
+	ctx := context.WithoutCancel(g.open)
+	err := g.store.within(ctx, session, nil, func(c *conn) error {
+		c.prepared, c.compiled = map[string]*sql.Stmt{}, g.store.writes
 		for _, w := range batch {
 			if !w.wanted() {
 				continue
@@ -168,21 +177,6 @@ func (g *group) transaction(batch []*work) bool {
 		}
 	}
 	return true
-}
-
-// begin waits for the connection as long as the group is open. What has begun
-// goes on to its end, whoever gives up meanwhile.
-func (g *group) begin(fn func(context.Context, *conn) error) error {
-	session, err := g.store.writer.Conn(g.open)
-	if err != nil {
-		return g.store.unavailable(g.open, "beginning a transaction", err)
-	}
-	defer func() { _ = session.Close() }()
-	ctx := context.WithoutCancel(g.open)
-	return g.store.within(ctx, session, nil, func(c *conn) error {
-		c.prepared, c.compiled = map[string]*sql.Stmt{}, g.store.writes
-		return fn(ctx, c)
-	})
 }
 
 // wanted claims the work for the loop. It is false where nobody waits for it.
