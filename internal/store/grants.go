@@ -14,8 +14,12 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-const grantQuery = `SELECT g.id, g.user_id, a.id, g.app, g.environment, g.scopes, g.created_at, g.expires_at, g.revoked_at
-	FROM grants g JOIN apps a ON a.number = g.app`
+const (
+	// liveGrant finds the one of a user for an app and environment at a time.
+	liveGrant  = `g.user_id = ? AND g.app = ? AND g.environment = ? AND g.revoked_at IS NULL AND g.expires_at > ?`
+	grantQuery = `SELECT g.id, g.user_id, a.id, g.app, g.environment, g.scopes, g.created_at, g.expires_at, g.revoked_at
+		FROM grants g JOIN apps a ON a.number = g.app`
+)
 
 func scanGrant(rows *sql.Rows, g *platform.Grant) error {
 	var scopes sql.NullString
@@ -127,8 +131,7 @@ func (s *Store) Grants(ctx context.Context, f platform.GrantFilter, p platform.P
 // GrantOf finds the live grant of a user for an app and environment.
 func (s *Store) GrantOf(ctx context.Context, user string, app uint64, env platform.Environment, now time.Time) (g *platform.Grant, err error) {
 	err = s.load(func(r *reader) error {
-		g, err = r.grant(ctx, `g.user_id = ? AND g.app = ? AND g.environment = ? AND g.revoked_at IS NULL AND g.expires_at > ?`,
-			user, int64(app), env, now.UnixMicro())
+		g, err = r.grant(ctx, liveGrant, user, int64(app), env, now.UnixMicro())
 		return err
 	})
 	return g, err

@@ -12,7 +12,10 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-const userQuery = `SELECT id, login, name, status, issuer, subject, password, created_at, updated_at FROM users`
+const (
+	userByID  = `id = ?`
+	userQuery = `SELECT id, login, name, status, issuer, subject, password, created_at, updated_at FROM users`
+)
 
 func scanUser(rows *sql.Rows, u *platform.User) error {
 	var login, issuer, subject, password sql.NullString
@@ -46,7 +49,7 @@ func (r *reader) user(ctx context.Context, condition string, args ...any) (*plat
 
 // User loads a user by its ID.
 func (r *reader) User(ctx context.Context, id string) (*platform.User, error) {
-	return r.user(ctx, `id = ?`, id)
+	return r.user(ctx, userByID, id)
 }
 
 // UserByLogin loads a user by what it logs in with.
