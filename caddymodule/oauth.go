@@ -23,6 +23,8 @@ type Authorization struct {
 	// checked.
 	Service *platform.Service
 	Store   oauth.Store
+	// Tokens are what the gate knows of access tokens.
+	Tokens *oauth.Verifier
 	// Apps and Catalog are what the gate has in force.
 	Apps    oauth.Apps
 	Catalog func(context.Context) (*platform.Catalog, error)
@@ -43,7 +45,7 @@ func (a *App) Authorization(ctx context.Context) (*Authorization, error) {
 		return nil, err
 	}
 	return &Authorization{
-		Service: a.engine.service, Store: a.engine.store, Apps: g, Catalog: g.Catalog,
+		Service: a.engine.service, Store: a.engine.store, Apps: g, Tokens: a.engine.tokens, Catalog: g.Catalog,
 		Ledger: a.engine.ledger, Guesses: a.engine.guesses, Location: a.location, engine: a.engine,
 	}, nil
 }

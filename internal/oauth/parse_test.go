@@ -210,11 +210,11 @@ func TestGuardIsBounded(t *testing.T) {
 // Revocations are kept as long as a token can be cached, and no longer.
 func TestRevocationsAreBounded(t *testing.T) {
 	var r revocations
-	old := &seen{grant: "g", family: "f", user: platform.TokenUser{ID: "u"}}
+	old := &seen{token: &Token{Grant: "g", Family: "f", User: "u"}}
 	now := time.Unix(1_700_000_000, 0)
 	r.add(platform.Change{Kind: platform.ChangeGrant, Key: "g"}, now, time.Minute)
 	for i := range 3 {
-		require.Equal(t, i < 2, r.concerns(&seen{grant: "g"}), i)
+		require.Equal(t, i < 2, r.concerns(&seen{token: &Token{Grant: "g"}}), i)
 		now = now.Add(2 * time.Minute)
 		r.add(platform.Change{Kind: platform.ChangeUser, Key: "another"}, now, time.Minute)
 	}
@@ -225,7 +225,7 @@ func TestRevocationsAreBounded(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(r.recent), maxRevocations)
 	require.True(t, r.concerns(old), "beyond the bound everything is looked at anew")
-	fresh := &seen{grant: "g"}
+	fresh := &seen{token: &Token{Grant: "g"}}
 	fresh.checked.Store(r.latest.Load())
 	require.False(t, r.concerns(fresh))
 }

@@ -40,6 +40,9 @@ type Options struct {
 	// Store keeps codes, tokens and grants; Apps finds apps. Both are required.
 	Store Store
 	Apps  Apps
+	// Tokens is the gate's verifier, which knows access tokens that were seen
+	// before: introspection of those asks the store no more. Nil: it always does.
+	Tokens *Verifier
 	// Catalog names the packages, for the metadata. Nil: it names none.
 	Catalog func(context.Context) (*platform.Catalog, error)
 	// Issuer is the server's identifier (RFC 8414 section 2): an https URL
