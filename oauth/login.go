@@ -63,8 +63,9 @@ func (s *site) errandTo(r *http.Request, t *words, target string) errand {
 			return s.authorizeErrand(t, request)
 		}
 	case pathStart:
-		if start, err := s.server.OpenStart(r.Context(), linkIn(query)); err == nil {
-			return s.startErrand(t, start, query)
+		link := linkIn(query)
+		if start, err := s.server.OpenStart(r.Context(), link); err == nil {
+			return s.startErrand(t, start, link)
 		}
 	case pathActivate:
 		return errand{target: target, why: t.LogInDevice}

@@ -72,6 +72,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Environment == "" {
 		h.Environment = platform.Production
 	}
+	if h.Issuer != "" {
+		h.app.ServesIssuer(h.Environment, h.Issuer)
+	}
 	return nil
 }
 

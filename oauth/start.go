@@ -20,7 +20,8 @@ const (
 // 4). The merchant logs in and is sent to the app, which begins an authorization
 // of its own. A link that is not good leads nowhere.
 func (s *site) start(w http.ResponseWriter, r *http.Request) {
-	request, err := s.server.OpenStart(r.Context(), linkIn(r.URL.RawQuery))
+	link := linkIn(r.URL.RawQuery)
+	request, err := s.server.OpenStart(r.Context(), link)
 	if err != nil {
 		s.refused(w, r, err)
 		return
@@ -30,7 +31,7 @@ func (s *site) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if u == nil {
-		s.showLogIn(w, r, in, s.startErrand(languageOf(r), request, r.URL.RawQuery), logInTry{})
+		s.showLogIn(w, r, in, s.startErrand(languageOf(r), request, link), logInTry{})
 		return
 	}
 	to, err := s.server.Start(request, u.ID)
@@ -50,9 +51,9 @@ func linkIn(rawQuery string) string {
 	return query.Get(linkParameter)
 }
 
-func (s *site) startErrand(t *words, request *core.StartRequest, rawQuery string) errand {
+func (s *site) startErrand(t *words, request *core.StartRequest, link string) errand {
 	return errand{
-		target: pathStart + "?" + rawQuery, app: request.App, why: fmt.Sprintf(t.LogInStart, plain(request.App.Name)),
+		target: startPage(link), app: request.App, why: fmt.Sprintf(t.LogInStart, plain(request.App.Name)),
 		leadsTo: request.App.OAuth.InitiateLoginURI,
 	}
 }
@@ -63,5 +64,9 @@ func (s *site) startAddress(app *platform.App) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("making a link: %w", err)
 	}
-	return pathStart + "?" + url.Values{linkParameter: {link}}.Encode(), nil
+	return startPage(link), nil
+}
+
+func startPage(link string) string {
+	return pathStart + "?" + url.Values{linkParameter: {link}}.Encode()
 }

@@ -1,12 +1,14 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -48,13 +50,47 @@ func deriveStart(secret []byte) ([]byte, error) {
 	return key, nil
 }
 
-// SealStart makes the parameter "link" of a link that starts the app. The secrets
+// sealStart makes the parameter "link" of a link that starts the app. The secrets
 // are those of Options. An app that cannot be started is platform.ErrConflict.
-func SealStart(random io.Reader, secrets [][]byte, app *platform.App, env platform.Environment, until time.Time) (string, error) {
+func sealStart(random io.Reader, secrets [][]byte, app *platform.App, env platform.Environment, until time.Time) (string, error) {
 	if refused := mayStart(app); refused != nil {
 		return "", fmt.Errorf("app %s: %s: %w", app.ID, refused.description, platform.ErrConflict)
 	}
 	return seal(random, secrets, deriveStart, startLink{app.Key, env, until.Unix()})
+}
+
+// StartOptions describe a link to make.
+type StartOptions struct {
+	// Environment is that of the site; "" is production.
+	Environment platform.Environment
+	// Issuer is the site's: https://open.example.com.
+	Issuer string
+	// Lifetime is how long the link is good for: from a minute to
+	// MaxStartLifetime.
+	Lifetime time.Duration
+}
+
+// StartURL makes a link that starts the app, and tells until when it is good. A
+// mistake in the options is a *platform.FieldError.
+func StartURL(random io.Reader, secrets [][]byte, app *platform.App, o StartOptions, now time.Time) (address string, until time.Time, err error) {
+	if o.Environment, err = platform.ParseEnvironment(string(cmp.Or(o.Environment, platform.Production))); err != nil {
+		return "", time.Time{}, err
+	}
+	if err := checkIssuer(o.Issuer); err != nil {
+		return "", time.Time{}, &platform.FieldError{
+			Field: "issuer", Problem: fmt.Sprintf("%q is not the address of a site with open_oauth", o.Issuer),
+			Want: "an https URL without query, fragment and final slash, such as https://open.example.com",
+		}
+	}
+	if o.Lifetime < time.Minute || o.Lifetime > MaxStartLifetime {
+		return "", time.Time{}, &platform.FieldError{Field: "valid", Problem: fmt.Sprintf("%v is out of range", o.Lifetime), Want: "1m to 2160h, which is 90 days"}
+	}
+	until = now.Add(o.Lifetime).UTC().Truncate(time.Second)
+	link, err := sealStart(random, secrets, app, o.Environment, until)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return o.Issuer + "/oauth/start?" + url.Values{"link": {link}}.Encode(), until, nil
 }
 
 // mayStart refuses apps that the market cannot start.
@@ -81,7 +117,7 @@ func (s *Server) StartLink(app *platform.App, lifetime time.Duration) (string, e
 	if s.Secrets == nil {
 		return "", errNoSecrets
 	}
-	return SealStart(s.Rand, s.Secrets(), app, s.Environment, s.Now().Add(lifetime))
+	return sealStart(s.Rand, s.Secrets(), app, s.Environment, s.Now().Add(lifetime))
 }
 
 // OpenStart reads the parameter "link" of a link. The error is a *PageError, of

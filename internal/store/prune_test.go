@@ -113,6 +113,8 @@ func TestOAuthIndexes(t *testing.T) {
 		`SELECT hash FROM oauth_tokens WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                     "oauth_tokens_expiry",
 		`SELECT hash FROM oauth_codes WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                      "oauth_codes_expiry",
 		`SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < 1 ORDER BY coalesce(revoked_at, expires_at) LIMIT 10`: "grants_ended",
+		`SELECT hash FROM oauth_devices WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                    "oauth_devices_expiry",
+		`SELECT hash FROM oauth_devices WHERE user_code = x'00' AND environment = 'a' AND state = 'b' AND expires_at > 1`:     "oauth_devices_user_code",
 		`DELETE FROM oauth_tokens WHERE family = 'a'`:                                                                         "oauth_tokens_family",
 		`DELETE FROM oauth_families WHERE grant_id = 'a'`:                                                                     "oauth_families_grant",
 		`SELECT id FROM grants WHERE user_id = 'a' AND app = 1 AND environment = 'b' AND revoked_at IS NULL`:                  "grants_live",
