@@ -178,10 +178,11 @@ func TestStartURLMistakes(t *testing.T) {
 		require.ErrorAs(t, err, &mistake, name)
 		require.Equal(t, c.field, mistake.Field, name)
 	}
-	suspended, bare := *app, *app
+	suspended, bare, web := *app, *app, *app
+	web.Mode = platform.Web
 	suspended.Status = platform.Suspended
 	bare.OAuth.InitiateLoginURI = ""
-	for _, a := range []*platform.App{f.web, f.native, &suspended, &bare} {
+	for _, a := range []*platform.App{f.native, &suspended, &bare, &web} {
 		require.False(t, oauth.CanStart(a))
 		_, _, err := oauth.StartURL(rand.Reader, f.masters, a, forADay, f.clock())
 		require.ErrorIs(t, err, platform.ErrConflict)

@@ -12,7 +12,7 @@ import (
 
 func TestParseUserCode(t *testing.T) {
 	for typed, want := range map[string]string{
-		"WDJB-MJHT": "WDJBMJHT", "wdjb-mjht": "WDJBMJHT", "wdjbmjht": "WDJBMJHT", " WDJB MJHT\n": "WDJBMJHT", "W-D-J-B–M.J.H.T": "WDJBMJHT",
+		"WDJB-MJHT": "WDJBMJHT", "wdjb-mjht": "WDJBMJHT", "wdjbmjht": "WDJBMJHT", "\tWDJB MJHT.": "WDJBMJHT", "W-D-J-B–M.J.H.T": "WDJBMJHT",
 		"ＷＤＪＢ－ｍｊｈｔ": "WDJBMJHT",
 		"":          "", "WDJB-MJH": "", "WDJB-MJHTT": "", "WDJA-MJHT": "", "WDJB-MJH0": "", "WDJB-MJH店": "", "\xff\xff": "",
 		"WDJB-MJHT" + strings.Repeat("-", 60): "",
