@@ -95,10 +95,11 @@ func (f *fixture) node(st *store.Store, tokens *oauth.Verifier) *oauth.Server {
 	f.t.Helper()
 	s, err := oauth.New(oauth.Options{
 		Store: st, Apps: st, Tokens: tokens, Catalog: f.service.Catalog, Issuer: issuer, Now: f.clock,
-		DPoP:      true,
-		Secrets:   func() [][]byte { return f.masters },
-		Resources: []string{issuer, "https://reports.example.com"},
-		Report:    func(_ *http.Request, err error) { f.t.Errorf("reported: %v", err) },
+		Activation: issuer + "/oauth/activate",
+		DPoP:       true,
+		Secrets:    func() [][]byte { return f.masters },
+		Resources:  []string{issuer, "https://reports.example.com"},
+		Report:     func(_ *http.Request, err error) { f.t.Errorf("reported: %v", err) },
 	})
 	require.NoError(f.t, err)
 	return s

@@ -141,6 +141,22 @@ func (s *Store) GrantOf(ctx context.Context, user string, app uint64, env platfo
 // it, and saves the code. It sets code.Grant, and of g what is in force then:
 // ID, scopes, times. g.CreatedAt is the time of the authorization; zero is now.
 func (s *Store) Authorize(ctx context.Context, g *platform.Grant, code *oauth.Code) error {
+	granted := *code
+	made, err := s.authorize(ctx, g, code.Family, func(ctx context.Context, c *conn, made *platform.Grant, _ time.Time) error {
+		return c.insertCode(ctx, made.ID, &granted)
+	})
+	if err != nil {
+		return fmt.Errorf("authorizing: %w", err)
+	}
+	*g, code.Grant = *made, made.ID
+	return nil
+}
+
+// authorize makes or widens the grant, opens a family that hangs from it, and
+// runs save in the same transaction, with the time of the authorization.
+func (s *Store) authorize(
+	ctx context.Context, g *platform.Grant, family oauth.Family, save func(context.Context, *conn, *platform.Grant, time.Time) error,
+) (*platform.Grant, error) {
 	now := g.CreatedAt
 	if now.IsZero() {
 		now = s.now()
@@ -148,9 +164,9 @@ func (s *Store) Authorize(ctx context.Context, g *platform.Grant, code *oauth.Co
 	now = now.UTC().Truncate(time.Microsecond)
 	fresh, err := platform.NewGrantID(s.rand)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	asked, granted := *g, *code
+	asked := *g
 	var made platform.Grant
 	err = s.issueAll(ctx, func(ctx context.Context, c *conn) error {
 		made = asked
@@ -160,16 +176,15 @@ func (s *Store) Authorize(ctx context.Context, g *platform.Grant, code *oauth.Co
 		if err := c.putGrant(ctx, &made); err != nil {
 			return err
 		}
-		if _, err := c.exec(ctx, insertFamily, granted.Family, made.ID); err != nil {
-			return named(err, "family of a code")
+		if _, err := c.exec(ctx, insertFamily, family, made.ID); err != nil {
+			return named(err, "family of an authorization")
 		}
-		return c.insertCode(ctx, made.ID, &granted)
+		return save(ctx, c, &made, now)
 	})
 	if err != nil {
-		return fmt.Errorf("authorizing: %w", err)
+		return nil, err
 	}
-	*g, code.Grant = made, made.ID
-	return nil
+	return &made, nil
 }
 
 const (

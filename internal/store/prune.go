@@ -19,15 +19,17 @@ const (
 	keepRefresh = 200
 )
 
-// Prune deletes codes, tokens and grants that ended before, and the oldest
-// refresh tokens of grants that have too many, in batches, and returns how many.
-// A family goes with the last of its tokens, or with its code where that never
-// gave any.
+// Prune deletes codes, devices, tokens and grants that ended before, and the
+// oldest refresh tokens of grants that have too many, in batches, and returns how
+// many. A family goes with the last of its tokens, or with its code or device
+// where that never gave any.
 func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 	total := 0
 	for _, statement := range []string{
 		`DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`,
 		`DELETE FROM oauth_tokens WHERE hash IN (SELECT hash FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`,
+		`DELETE FROM oauth_devices WHERE hash IN (SELECT hash FROM oauth_devices WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
+			RETURNING coalesce(family, '')`,
 		`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < ?
 			ORDER BY coalesce(revoked_at, expires_at) LIMIT ?) RETURNING ''`,
 	} {

@@ -121,6 +121,8 @@ func TestOAuthIndexes(t *testing.T) {
 		`SELECT id FROM grants g WHERE g.id > '' AND g.user_id = 'a' ORDER BY g.id LIMIT 10`:                                                     "grants_user",
 		`SELECT id FROM grants g WHERE g.id > '' AND g.app = 7 ORDER BY g.id LIMIT 10`:                                                           "grants_app",
 		`SELECT id FROM users WHERE issuer = 'a' AND subject = 'b'`:                                                                              "users_identity",
+		`SELECT hash FROM oauth_devices WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                                       "oauth_devices_expiry",
+		`SELECT hash FROM oauth_devices WHERE user_code = x'00' AND environment = 'a' AND state = 'b' AND expires_at > 1`:                        "oauth_devices_user_code",
 	} {
 		plan := queryPlan(t, s, query)
 		require.Contains(t, plan, index, query)
