@@ -1,0 +1,123 @@
+-- Messages, and what became of them. The tables with a time keep the
+-- record; push_queue has the deliveries that live, and nothing else, so
+-- that work is found at the same speed however much has been delivered.
+
+-- +goose Up
+CREATE TABLE push_messages (
+    at          INTEGER NOT NULL,
+    id          INTEGER NOT NULL, -- random
+    environment TEXT NOT NULL,
+    topic       TEXT NOT NULL,
+    user_id     TEXT,
+    order_key   TEXT,
+    time        INTEGER,
+    data        BLOB NOT NULL,
+    idempotency TEXT,
+    PRIMARY KEY (at, id)
+) STRICT;
+CREATE INDEX push_messages_topic ON push_messages (topic, at);
+CREATE INDEX push_messages_user ON push_messages (user_id, at) WHERE user_id IS NOT NULL;
+
+-- What publishers call their messages, for a day.
+CREATE TABLE push_idempotency (
+    environment TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    digest      BLOB NOT NULL,
+    message_at  INTEGER NOT NULL,
+    message_id  INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (environment, key)
+) STRICT;
+CREATE INDEX push_idempotency_at ON push_idempotency (at);
+
+-- The record of a delivery. Only columns without an index change.
+CREATE TABLE push_deliveries (
+    at           INTEGER NOT NULL,
+    id           INTEGER NOT NULL,
+    message_at   INTEGER NOT NULL,
+    message_id   INTEGER NOT NULL,
+    subscription INTEGER NOT NULL,
+    app          INTEGER NOT NULL,
+    environment  TEXT NOT NULL,
+    topic        TEXT NOT NULL,
+    user_id      TEXT,
+    grant_id     TEXT,
+    order_key    TEXT, -- NULL where the subscription is not ordered
+    state        INTEGER NOT NULL,
+    cause        INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL,
+    delivered_at INTEGER,
+    origin_at    INTEGER, -- the delivery that a reset repeats
+    origin_id    INTEGER,
+    payload_at   INTEGER NOT NULL, -- the delivery whose payload is posted
+    payload_id   INTEGER NOT NULL,
+    last_status  INTEGER NOT NULL,
+    last_class   TEXT NOT NULL,
+    PRIMARY KEY (at, id)
+) STRICT;
+CREATE INDEX push_deliveries_app ON push_deliveries (app, at, id);
+CREATE INDEX push_deliveries_message ON push_deliveries (message_at, message_id);
+
+-- A row for each delivery that is pending or under way. To claim one changes no
+-- column with an index but state.
+CREATE TABLE push_queue (
+    id            INTEGER NOT NULL PRIMARY KEY,
+    at            INTEGER NOT NULL,
+    subscription  INTEGER NOT NULL,
+    order_key     TEXT,
+    state         INTEGER NOT NULL, -- pending or delivering
+    due_at        INTEGER NOT NULL,
+    lease_until   INTEGER,
+    fence         INTEGER NOT NULL,
+    cause         INTEGER NOT NULL,
+    owed          INTEGER NOT NULL, -- manual pushes that have not been attempted yet
+    attempts      INTEGER NOT NULL,
+    tries         INTEGER NOT NULL, -- of them those since the schedule began
+    first_attempt INTEGER
+) STRICT;
+CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
+CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
+CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
+
+-- What is posted: encrypted once for each delivery.
+CREATE TABLE push_payloads (
+    at         INTEGER NOT NULL, -- the delivery's
+    id         INTEGER NOT NULL,
+    key_number INTEGER NOT NULL,
+    body       BLOB NOT NULL,
+    PRIMARY KEY (at, id)
+) STRICT;
+
+-- The push link record: one row for each attempt.
+CREATE TABLE push_attempts (
+    at       INTEGER NOT NULL, -- the delivery's
+    id       INTEGER NOT NULL,
+    fence    INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    cause    INTEGER NOT NULL,
+    started  INTEGER NOT NULL,
+    duration INTEGER NOT NULL, -- microseconds
+    address  TEXT NOT NULL,
+    status   INTEGER NOT NULL,
+    class    TEXT NOT NULL,
+    error    TEXT NOT NULL,
+    response BLOB,
+    node     TEXT NOT NULL,
+    PRIMARY KEY (at, id, fence)
+) STRICT;
+
+CREATE TABLE push_jobs (
+    id         TEXT NOT NULL PRIMARY KEY,
+    cause      INTEGER NOT NULL,
+    filter     TEXT NOT NULL, -- JSON
+    state      TEXT NOT NULL,
+    actor      TEXT NOT NULL,
+    total      INTEGER NOT NULL,
+    done       INTEGER NOT NULL,
+    cursor_at  INTEGER NOT NULL,
+    cursor_id  INTEGER NOT NULL,
+    end_id     INTEGER NOT NULL, -- the last delivery when it was made
+    created_at INTEGER,
+    updated_at INTEGER
+) STRICT;
+CREATE INDEX push_jobs_running ON push_jobs (created_at) WHERE state = 'running';
