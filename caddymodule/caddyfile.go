@@ -58,6 +58,8 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			allow           <network>...
 //			egress          <address>
 //			egress_ips      <address>...
+//			client_certificate <file> <key file>
+//			ca              <file>
 //			source          <URI>
 //			node            <name>
 //			keep_messages   <duration>
@@ -194,14 +196,23 @@ func (a *App) unmarshalPush(d *caddyfile.Dispenser) error {
 		return func() (err error) { *to, err = listOf(d, what); return err }
 	}
 	return block(d, "push", map[string]func() error{
-		"workers":         func() (err error) { p.Workers, err = numberOf(d); return err },
-		"timeout":         duration(&p.Timeout),
-		"lease":           duration(&p.Lease),
-		"schedule":        func() (err error) { p.Schedule, err = durationsOf(d); return err },
-		"disable_after":   duration(&p.DisableAfter),
-		"allow":           list(&p.Allow, "networks such as 10.0.0.0/8"),
-		"egress":          text(&p.Egress, "a local IP address"),
-		"egress_ips":      list(&p.EgressIPs, "IP addresses"),
+		"workers":       func() (err error) { p.Workers, err = numberOf(d); return err },
+		"timeout":       duration(&p.Timeout),
+		"lease":         duration(&p.Lease),
+		"schedule":      func() (err error) { p.Schedule, err = durationsOf(d); return err },
+		"disable_after": duration(&p.DisableAfter),
+		"allow":         list(&p.Allow, "networks such as 10.0.0.0/8"),
+		"egress":        text(&p.Egress, "a local IP address"),
+		"egress_ips":    list(&p.EgressIPs, "IP addresses"),
+		"client_certificate": func() error {
+			args := d.RemainingArgs()
+			if len(args) != 2 {
+				return d.Err("client_certificate needs two PEM files, the certificate and its key")
+			}
+			p.ClientCertificate, p.ClientKey = args[0], args[1]
+			return nil
+		},
+		"ca":              text(&p.CA, "a PEM file"),
 		"source":          text(&p.Source, "a URI such as https://open.example.com"),
 		"node":            text(&p.Node, "a name"),
 		"keep_messages":   duration(&p.KeepMessages),

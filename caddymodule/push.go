@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -53,6 +55,15 @@ type Push struct {
 	// whitelists, where they are not Egress: behind a NAT. Apps are told of
 	// them by open_messages. Default: Egress.
 	EgressIPs []string `json:"egress_ips,omitempty"`
+
+	// ClientCertificate and ClientKey are PEM files of a certificate that is
+	// shown to endpoints that ask for one (mTLS). Default: none.
+	ClientCertificate string `json:"client_certificate,omitempty"`
+	ClientKey         string `json:"client_key,omitempty"`
+
+	// CA is a PEM file of authorities that are trusted beside the system's.
+	// Default: none.
+	CA string `json:"ca,omitempty"`
 
 	// Source is the "source" of all events (CloudEvents 1.0 section 3.1.1), a
 	// URI reference. Default: /open-platform.
@@ -110,6 +121,9 @@ func (p *Push) provision() (err error) {
 	for _, wait := range p.Schedule {
 		p.settings.Schedule = append(p.settings.Schedule, time.Duration(wait))
 	}
+	if p.settings.TLS, err = p.tls(); err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
 	for _, text := range p.Allow {
 		network, err := parseNetwork(text)
 		if err != nil {
@@ -134,6 +148,35 @@ func (p *Push) provision() (err error) {
 		p.egress = append(p.egress, addr)
 	}
 	return nil
+}
+
+// tls is how endpoints are checked, and what is shown to them; nil is the
+// system's way.
+func (p *Push) tls() (*tls.Config, error) {
+	if p.CA == "" && p.ClientCertificate == "" && p.ClientKey == "" {
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if p.CA != "" {
+		pem, err := os.ReadFile(p.CA)
+		if err != nil {
+			return nil, fmt.Errorf("reading ca: %w", err)
+		}
+		if config.RootCAs, err = x509.SystemCertPool(); err != nil {
+			config.RootCAs = x509.NewCertPool()
+		}
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca: %s holds no certificate in PEM", p.CA)
+		}
+	}
+	if p.ClientCertificate != "" || p.ClientKey != "" {
+		pair, err := tls.LoadX509KeyPair(p.ClientCertificate, p.ClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("client_certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
 }
 
 // parseNetwork reads a CIDR or one address.
