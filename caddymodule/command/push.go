@@ -24,7 +24,7 @@ func (c *cli) pushCommand() *cobra.Command {
 		c.pushJob(pusher.Reset, "reset", "Pushes everything since a time again, whether it arrived or not", `  caddy open-platform push reset --app ak_7Yq2m0VtB1cD3eF4gH5i --since 2027-01-31T08:00:00Z
   caddy open-platform push reset --app ak_7Yq2m0VtB1cD3eF4gH5i --topic trade.order.created --since 2h`),
 		c.pushJob(pusher.Manual, "manual", "Pushes what a filter selects, in any state", `  caddy open-platform push manual --subscription sub_7Yq2m0VtB1cD3eF4gH5i --state cancelled --since 24h`),
-		c.jobList(), c.jobShow(),
+		c.jobList(), c.jobShow(), c.pushListen(),
 		c.jobVerb("pause", "Stops a job until it is resumed"), c.jobVerb("resume", "Goes on with a paused job"), c.jobVerb("cancel", "Ends a job where it is"))
 }
 
