@@ -32,7 +32,8 @@ CREATE INDEX push_idempotency_at ON push_idempotency (at);
 
 CREATE SEQUENCE push_deliveries_id_seq AS BIGINT CACHE 1;
 
--- The record of a delivery. Only columns without an index change.
+-- The record of a delivery. Only columns without an index change; while it is in
+-- the queue its state is pending.
 CREATE TABLE push_deliveries (
     at           BIGINT NOT NULL,
     id           BIGINT NOT NULL,
@@ -55,10 +56,22 @@ CREATE TABLE push_deliveries (
     payload_id   BIGINT NOT NULL,
     last_status  INT NOT NULL,
     last_class   TEXT COLLATE "C" NOT NULL,
+    fence        BIGINT NOT NULL, -- with which it last left the queue
     PRIMARY KEY (at, id)
 ) PARTITION BY RANGE (at);
 CREATE INDEX push_deliveries_app ON push_deliveries (app, at, id);
 CREATE INDEX push_deliveries_message ON push_deliveries (message_at, message_id);
+CREATE INDEX push_deliveries_user ON push_deliveries (user_id, at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX push_deliveries_shared ON push_deliveries (payload_at) WHERE origin_id IS NOT NULL;
+
+-- The deliveries that have failed: few, so that they are found among many.
+CREATE TABLE push_failed (
+    at  BIGINT NOT NULL,
+    id  BIGINT NOT NULL,
+    app BIGINT NOT NULL,
+    PRIMARY KEY (at, id)
+);
+CREATE INDEX push_failed_app ON push_failed (app, at, id);
 
 -- A row for each delivery that is pending or under way. To claim one changes no
 -- column with an index but state.
@@ -79,6 +92,7 @@ CREATE TABLE push_queue (
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
 CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
+CREATE INDEX push_queue_pull ON push_queue (subscription, id);
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
 
 -- What is posted: encrypted once for each delivery.

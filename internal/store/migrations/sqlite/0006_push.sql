@@ -30,7 +30,15 @@ CREATE TABLE push_idempotency (
 ) STRICT;
 CREATE INDEX push_idempotency_at ON push_idempotency (at);
 
--- The record of a delivery. Only columns without an index change.
+-- The last number of each kind that was given.
+CREATE TABLE push_numbers (
+    name TEXT NOT NULL PRIMARY KEY,
+    last INTEGER NOT NULL
+) STRICT;
+INSERT INTO push_numbers (name, last) VALUES ('push_deliveries', 0);
+
+-- The record of a delivery. Only columns without an index change; while it is in
+-- the queue its state is pending.
 CREATE TABLE push_deliveries (
     at           INTEGER NOT NULL,
     id           INTEGER NOT NULL,
@@ -53,10 +61,22 @@ CREATE TABLE push_deliveries (
     payload_id   INTEGER NOT NULL,
     last_status  INTEGER NOT NULL,
     last_class   TEXT NOT NULL,
+    fence        INTEGER NOT NULL, -- with which it last left the queue
     PRIMARY KEY (at, id)
 ) STRICT;
 CREATE INDEX push_deliveries_app ON push_deliveries (app, at, id);
 CREATE INDEX push_deliveries_message ON push_deliveries (message_at, message_id);
+CREATE INDEX push_deliveries_user ON push_deliveries (user_id, at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX push_deliveries_shared ON push_deliveries (payload_at) WHERE origin_id IS NOT NULL;
+
+-- The deliveries that have failed: few, so that they are found among many.
+CREATE TABLE push_failed (
+    at  INTEGER NOT NULL,
+    id  INTEGER NOT NULL,
+    app INTEGER NOT NULL,
+    PRIMARY KEY (at, id)
+) STRICT;
+CREATE INDEX push_failed_app ON push_failed (app, at, id);
 
 -- A row for each delivery that is pending or under way. To claim one changes no
 -- column with an index but state.
@@ -77,6 +97,7 @@ CREATE TABLE push_queue (
 ) STRICT;
 CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
 CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
+CREATE INDEX push_queue_pull ON push_queue (subscription, id);
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
 
 -- What is posted: encrypted once for each delivery.
