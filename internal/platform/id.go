@@ -15,6 +15,7 @@ const (
 	userPrefix   = "usr_"
 	grantPrefix  = "gr_"
 	jobPrefix    = "job_"
+	subPrefix    = "sub_"
 )
 
 const (

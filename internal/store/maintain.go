@@ -15,6 +15,9 @@ import (
 type Retention struct {
 	// Audit is for the log of changes: partitions of a month.
 	Audit time.Duration
+	// Messages is for what was published, Deliveries for the deliveries and what
+	// was posted, Attempts for the push link records: partitions of a day.
+	Messages, Deliveries, Attempts time.Duration
 }
 
 const (
