@@ -28,6 +28,9 @@ const (
 	ChangeToken
 	// ChangeUser is a change of a merchant; Key is the user's ID.
 	ChangeUser
+	// ChangePush is a change of an app's subscriptions or push keys; Key is the
+	// app's number in decimal.
+	ChangePush
 )
 
 // Change tells caches what to load again.

@@ -73,6 +73,7 @@ type Tx interface {
 // Catalog is everything that the gate keeps in memory but the apps.
 type Catalog struct {
 	APIs     []API
+	Topics   []Topic
 	Packages []Package
 	Plans    []Plan
 	IPGroups []IPGroup
