@@ -31,9 +31,6 @@ const (
 	userAgent       = "Open-Platform-Push/1.0"
 )
 
-
-
-
 // post is one request to an endpoint.
 type post struct {
 	url *url.URL
