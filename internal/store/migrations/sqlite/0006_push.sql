@@ -97,7 +97,7 @@ CREATE TABLE push_queue (
 ) STRICT;
 CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
 CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
-CREATE INDEX push_queue_pull ON push_queue (subscription, id);
+CREATE INDEX push_queue_pull ON push_queue (subscription, at, id);
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
 
 -- What is posted: encrypted once for each delivery.
