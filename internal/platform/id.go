@@ -14,6 +14,7 @@ const (
 	secretPrefix = "sk_"
 	userPrefix   = "usr_"
 	grantPrefix  = "gr_"
+	subPrefix    = "sub_"
 )
 
 const (
