@@ -89,31 +89,30 @@ type selection struct {
 }
 
 // selectDeliveries finds the shortest way to what the filter selects. Failed
-// deliveries, and those of one subscription that live, are few among many that
-// are over, and have tables of their own.
+// deliveries, and those of an app that live, are few among many that are over,
+// and have tables of their own.
 func selectDeliveries(f pusher.Filter) selection {
 	s := selection{from: `push_deliveries d`, alias: "d"}
 	states := statesOf(f)
+	owned := f.App > 0 || f.Subscription > 0
 	switch {
 	case slices.Equal(states, []pusher.State{pusher.Failed}):
 		s.from, s.alias = `push_failed x JOIN push_deliveries d ON d.at = x.at AND d.id = x.id`, "x"
-	case f.Subscription > 0 && len(states) > 0 && !slices.ContainsFunc(states, isFinal):
+	case owned && len(states) > 0 && !slices.ContainsFunc(states, isFinal):
 		s.from, s.alias = `push_queue x JOIN push_deliveries d ON d.at = x.at AND d.id = x.id`, "x"
-		s.indexed.add(`x.subscription = ?`, int64(f.Subscription))
 	}
 	s.indexed.madeBetween(s.alias, f)
 	if f.Message != (pusher.MessageID{}) {
 		s.indexed.add(`d.message_at = ? AND d.message_id = ? AND d.at >= ?`, f.Message.At, f.Message.ID, f.Message.At)
 	}
-	if f.App > 0 {
-		alias := s.alias
-		if strings.HasPrefix(s.from, "push_queue") {
-			alias = "d"
-		}
-		s.indexed.add(alias+`.app = ?`, int64(f.App))
+	switch {
+	case f.App > 0:
+		s.indexed.add(s.alias+`.app = ?`, int64(f.App))
+	case owned:
+		s.indexed.add(s.alias+`.app = (SELECT app FROM subscriptions WHERE number = ?)`, int64(f.Subscription))
 	}
 	if f.User != "" {
-		if f.App == 0 && s.alias == "d" {
+		if !owned && s.alias == "d" {
 			s.indexed.add(`d.user_id = ?`, f.User)
 		} else {
 			s.rest.add(`d.user_id = ?`, f.User)

@@ -14,9 +14,9 @@ import (
 )
 
 // Undelivered lists deliveries of an app that neither arrived nor were
-// acknowledged or cancelled, oldest first: those that live, for each of the
-// app's subscriptions, and those that failed. Each of these is an index in the
-// order of the list, however much waits and has been delivered.
+// acknowledged or cancelled, oldest first: those that live and those that
+// failed. Both are found by an index in the order of the list, however much
+// waits and has been delivered.
 func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environment, topics []string, after pusher.Cursor, limit int) ([]pusher.Parcel, error) {
 	limit = listLimit(limit)
 	parcels := []pusher.Parcel{}
@@ -33,29 +33,15 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 		}
 	}
 	err := s.view(ctx, func(r *reader) error {
-		read := func(table, column string, value uint64) error {
+		for _, table := range []string{"push_queue", "push_failed"} {
 			var where conditions
-			where.add(`x.`+column+` = ?`, int64(value))
+			where.add(`x.app = ?`, int64(app))
 			where.newerThan("x", after)
-			where = where.and(rest)
-			return r.parcels(ctx, &parcels, table, where, limit)
-		}
-		var subscriptions []uint64
-		err := r.each(ctx, func(rows *sql.Rows) error {
-			var number uint64
-			err := rows.Scan(&number)
-			subscriptions = append(subscriptions, number)
-			return err
-		}, `SELECT number FROM subscriptions WHERE app = ? AND environment = ?`, int64(app), string(e))
-		if err != nil {
-			return err
-		}
-		for _, number := range subscriptions {
-			if err := read("push_queue", "subscription", number); err != nil {
+			if err := r.parcels(ctx, &parcels, table, where.and(rest), limit); err != nil {
 				return err
 			}
 		}
-		return read("push_failed", "app", app)
+		return nil
 	})
 	slices.SortFunc(parcels, func(a, b pusher.Parcel) int {
 		return cmp.Or(cmp.Compare(a.ID.At, b.ID.At), cmp.Compare(a.ID.ID, b.ID.ID))
@@ -72,7 +58,7 @@ func (r *reader) parcels(ctx context.Context, parcels *[]pusher.Parcel, table st
 		*parcels = append(*parcels, p)
 		return err
 	}, `SELECT x.at, x.id, d.message_at, d.message_id, d.topic, p.body, p.key_number FROM `+table+` x
-		JOIN push_deliveries d ON d.at = x.at AND d.id = x.id
+		JOIN push_deliveries d ON d.at = x.at AND d.id = x.id JOIN subscriptions s ON s.number = d.subscription
 		JOIN push_payloads p ON p.at = d.payload_at AND p.id = d.payload_id`+where.String()+`
 		ORDER BY x.at, x.id LIMIT ?`, append(where.args, limit)...)
 }

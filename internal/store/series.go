@@ -23,10 +23,24 @@ type series struct {
 	width width
 	// keep is for how long rows stay; 0 is for ever.
 	keep func(Retention) time.Duration
+	// key orders the rows by age; empty is "at, id".
+	key string
+	// ready is what must be done before rows go that are older than the time;
+	// false says that they cannot go yet. Nil does nothing.
+	ready func(*Store, context.Context, time.Time) (bool, error)
 }
 
 // auditSeries is the log of changes.
-var auditSeries = series{"audit", byMonth, func(r Retention) time.Duration { return r.Audit }}
+var auditSeries = series{table: "audit", width: byMonth, keep: func(r Retention) time.Duration { return r.Audit }, key: "id"}
+
+// The series of messages and what became of them.
+var (
+	messagesSeries = series{table: "push_messages", width: byDay, keep: func(r Retention) time.Duration { return r.Messages }}
+	attemptsSeries = series{table: "push_attempts", width: byDay, keep: func(r Retention) time.Duration { return r.Attempts }}
+	// Payloads go after the deliveries that refer to them.
+	deliveriesSeries = series{table: "push_deliveries", width: byDay, keep: func(r Retention) time.Duration { return r.Deliveries }, ready: (*Store).endOlder}
+	payloadsSeries   = series{table: "push_payloads", width: byDay, keep: func(r Retention) time.Duration { return r.Deliveries }, ready: (*Store).freePayloads}
+)
 
 // aheadWidths is how many partitions are made before their time comes.
 const aheadWidths = 2

@@ -88,11 +88,22 @@ CREATE TABLE push_queue (
     owed          INT NOT NULL, -- manual pushes that have not been attempted yet
     attempts      INT NOT NULL,
     tries         INT NOT NULL, -- of them those since the schedule began
-    first_attempt BIGINT
+    first_attempt BIGINT,
+    app           BIGINT NOT NULL,
+    message_at    BIGINT NOT NULL,
+    message_id    BIGINT NOT NULL,
+    topic         TEXT COLLATE "C" NOT NULL,
+    user_id       TEXT COLLATE "C",
+    grant_id      TEXT COLLATE "C",
+    payload_at    BIGINT NOT NULL,
+    payload_id    BIGINT NOT NULL,
+    claimed_at    BIGINT,
+    node          TEXT COLLATE "C",
+    held          BOOLEAN NOT NULL DEFAULT false
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
 CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
-CREATE INDEX push_queue_pull ON push_queue (subscription, at, id);
+CREATE INDEX push_queue_pull ON push_queue (app, at, id);
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
 
 -- What is posted: encrypted once for each delivery.

@@ -93,11 +93,22 @@ CREATE TABLE push_queue (
     owed          INTEGER NOT NULL, -- manual pushes that have not been attempted yet
     attempts      INTEGER NOT NULL,
     tries         INTEGER NOT NULL, -- of them those since the schedule began
-    first_attempt INTEGER
+    first_attempt INTEGER,
+    app           INTEGER NOT NULL,
+    message_at    INTEGER NOT NULL,
+    message_id    INTEGER NOT NULL,
+    topic         TEXT NOT NULL,
+    user_id       TEXT,
+    grant_id      TEXT,
+    payload_at    INTEGER NOT NULL,
+    payload_id    INTEGER NOT NULL,
+    claimed_at    INTEGER,
+    node          TEXT,
+    held          INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
 CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
-CREATE INDEX push_queue_pull ON push_queue (subscription, at, id);
+CREATE INDEX push_queue_pull ON push_queue (app, at, id);
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
 
 -- What is posted: encrypted once for each delivery.
