@@ -15,10 +15,9 @@ import (
 type Retention struct {
 	// Audit is for the log of changes: partitions of a month.
 	Audit time.Duration
-	// Messages is for what publishers sent, Deliveries for what became of it with
-	// what was posted, Attempts for the record of each request, as old as its
-	// delivery: partitions of a day. A delivery that still waits at the end of
-	// its time is cancelled.
+	// Messages is for what was published, Deliveries for the deliveries and what
+	// was posted, Attempts for the push link records: partitions of a day. A
+	// delivery that still waits at the end of its time is cancelled.
 	Messages, Deliveries, Attempts time.Duration
 }
 

@@ -81,7 +81,7 @@ var _ platform.Store = (*Store)(nil)
 
 // newStore takes over both pools.
 func newStore(e *engine, writer, readers *sql.DB, keys *Keyring, o Options) *Store {
-	s := &Store{engine: e, writer: writer, readers: readers, rand: o.Rand, now: o.Now, onChange: o.OnChange, series: []series{auditSeries, messagesSeries, attemptsSeries, deliveriesSeries, payloadsSeries}}
+	s := &Store{engine: e, writer: writer, readers: readers, rand: o.Rand, now: o.Now, onChange: o.OnChange, series: allSeries}
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}

@@ -31,6 +31,17 @@ func (c *conn) lockQueue(ctx context.Context, with, from string, args ...any) er
 		with+`SELECT q.id FROM push_queue q `+from+` ORDER BY q.id`+c.engine.lockRow+` OF q`, args...)
 }
 
+// lockOrdered keeps the ordered subscriptions of the queue's rows from others:
+// who leaves the queue lets the next of its key go, for which the subscription is
+// locked.
+func (c *conn) lockOrdered(ctx context.Context, with, from string, args ...any) error {
+	if c.engine.lockRow == "" {
+		return nil
+	}
+	return c.each(ctx, func(*sql.Rows) error { return nil }, with+`SELECT s.number FROM subscriptions s
+		WHERE s.number IN (SELECT q.subscription FROM push_queue q `+from+` AND q.order_key IS NOT NULL) ORDER BY s.number`+c.engine.lockRow, args...)
+}
+
 // endLive takes the deliveries out of the queue that are in it and meet the
 // condition, which may name the queue q and the record d, and ends them in a
 // state. Who has one under way finds its fence stale.
@@ -40,6 +51,9 @@ func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pushe
 		list, named := idList(some)
 		from := `JOIN ids ON ids.at = q.at AND ids.id = q.id JOIN push_deliveries d ON d.at = q.at AND d.id = q.id WHERE ` + condition
 		if err := c.lockQueue(ctx, list, from, append(named, args...)...); err != nil {
+			return nil, err
+		}
+		if err := c.lockOrdered(ctx, list, from, append(named, args...)...); err != nil {
 			return nil, err
 		}
 		var ended []endedDelivery
@@ -65,11 +79,13 @@ func (c *conn) recordEnded(ctx context.Context, ended []endedDelivery, state pus
 	if len(ended) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 3*len(ended)+1)
-	for _, e := range ended {
+	n := listLength(len(ended))
+	args := make([]any, 0, 3*n+1)
+	for i := range n {
+		e := ended[min(i, len(ended)-1)]
 		args = append(args, e.id.At, e.id.ID, e.fence)
 	}
-	_, err := c.exec(ctx, `WITH ended (at, id, fence) AS (VALUES (`+bigints(3)+`)`+strings.Repeat(`, (?, ?, ?)`, len(ended)-1)+`)
+	_, err := c.exec(ctx, `WITH ended (at, id, fence) AS (VALUES (`+bigints(3)+`)`+strings.Repeat(`, (?, ?, ?)`, n-1)+`)
 		UPDATE push_deliveries SET state = ?, fence = ended.fence FROM ended
 		WHERE push_deliveries.at = ended.at AND push_deliveries.id = ended.id`, append(args, uint8(state))...)
 	return err
@@ -82,14 +98,19 @@ func sortedIDs(ids []pusher.DeliveryID) []pusher.DeliveryID {
 	return slices.Compact(ids)
 }
 
-// idList begins a statement that names deliveries: ids (at, id). Its length is
-// one of few, since each is a statement of its own; what is missing is filled
-// up with the last one.
-func idList(ids []pusher.DeliveryID) (with string, args []any) {
-	n := 1
-	for n < len(ids) {
-		n *= 4
+// listLength is how many rows a list of n in a statement has: one of few numbers,
+// since each is a statement of its own. What is missing repeats the last row.
+func listLength(n int) int {
+	length := 1
+	for length < n {
+		length *= 4
 	}
+	return length
+}
+
+// idList begins a statement that names deliveries: ids (at, id).
+func idList(ids []pusher.DeliveryID) (with string, args []any) {
+	n := listLength(len(ids))
 	args = make([]any, 0, 2*n)
 	for i := range n {
 		id := ids[min(i, len(ids)-1)]

@@ -44,13 +44,19 @@ func (s *Store) endOlder(ctx context.Context, before time.Time) (bool, error) {
 	})
 }
 
-// queueParts are the parts of the queue that an index has by subscription.
-var queueParts = []string{`state = 0`, `state = 1`, `order_key IS NOT NULL`}
+// queueParts are the parts of the queue that an index has by subscription: what
+// is due, what waits behind another one of its key, what is under way.
+func (s *Store) queueParts() []string {
+	if s.pool == nil {
+		return []string{`state = 0 AND held = 0`, `held = 1`, `state = 1`}
+	}
+	return []string{`state = 0 AND NOT held`, `held`, `state = 1`}
+}
 
 // endOrphans cancels live deliveries whose subscription is gone. The queue may
 // be long and its subscriptions few, so each of these is looked up once.
 func (s *Store) endOrphans(ctx context.Context) error {
-	for _, part := range queueParts {
+	for _, part := range s.queueParts() {
 		var orphans []int64
 		err := s.load(func(r *reader) error {
 			return r.each(ctx, func(rows *sql.Rows) error {

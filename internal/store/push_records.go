@@ -159,31 +159,37 @@ func (s *Store) MessageRecord(ctx context.Context, id pusher.MessageID) (*pusher
 	return &messages[0], nil
 }
 
-// Depth counts what waits: the queue's index is read once. What is left of
-// deleted subscriptions does not count.
+// Depth counts what waits: the indexes of the queue are read once. What is left
+// of deleted subscriptions does not count.
 func (s *Store) Depth(ctx context.Context) (pusher.Depth, error) {
 	var d pusher.Depth
-	err := s.view(ctx, func(r *reader) error {
-		err := r.each(ctx, func(rows *sql.Rows) error {
+	parts := s.queueParts()
+	err := s.load(func(r *reader) error {
+		return r.each(ctx, func(rows *sql.Rows) error {
+			var part int
 			var active bool
 			var n int64
 			var due sql.NullInt64
-			if err := rows.Scan(&active, &n, &due); err != nil {
+			if err := rows.Scan(&part, &active, &n, &due); err != nil {
 				return err
 			}
-			if active {
-				d.Pending, d.Oldest = n, fromMicros(due)
-			} else {
-				d.Suspended = n
+			switch {
+			case part == 2:
+				d.Delivering += n
+			case !active:
+				d.Suspended += n
+			default:
+				d.Pending += n
+				if part == 0 {
+					d.Oldest = fromMicros(due)
+				}
 			}
 			return nil
-		}, `SELECT s.status = 'active' AS active, CAST(sum(w.n) AS BIGINT), min(w.due)
-			FROM (SELECT subscription, count(*) AS n, min(due_at) AS due FROM push_queue WHERE state = 0 GROUP BY subscription) AS w
-			JOIN subscriptions s ON s.number = w.subscription GROUP BY active`)
-		if err != nil {
-			return err
-		}
-		return r.one(ctx, []any{&d.Delivering}, `SELECT count(*) FROM push_queue q JOIN subscriptions s ON s.number = q.subscription WHERE q.state = 1`)
+		}, `SELECT w.part, s.status = 'active' AS active, CAST(sum(w.n) AS BIGINT), min(w.due) FROM (
+				SELECT 0 AS part, subscription, count(*) AS n, min(due_at) AS due FROM push_queue WHERE `+parts[0]+` GROUP BY subscription
+				UNION ALL SELECT 1, subscription, count(*), NULL FROM push_queue WHERE `+parts[1]+` GROUP BY subscription
+				UNION ALL SELECT 2, subscription, count(*), NULL FROM push_queue WHERE `+parts[2]+` GROUP BY subscription
+			) AS w JOIN subscriptions s ON s.number = w.subscription GROUP BY w.part, active`)
 	})
 	return d, err
 }

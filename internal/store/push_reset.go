@@ -13,7 +13,7 @@ import (
 // of the same message, with the same payload, which it refers to.
 func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64) ([]endedDelivery, error) {
 	t := &tx{reader: reader{c, &s.keys}, store: s}
-	if err := t.room(ctx, deliveriesSeries, time.UnixMicro(now)); err != nil {
+	if err := t.room(ctx, deliverySeries, time.UnixMicro(now)); err != nil {
 		return nil, err
 	}
 	where := sel.indexed.and(sel.rest)

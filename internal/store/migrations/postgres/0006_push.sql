@@ -73,38 +73,54 @@ CREATE TABLE push_failed (
 );
 CREATE INDEX push_failed_app ON push_failed (app, at, id);
 
--- A row for each delivery that is pending or under way. To claim one changes no
--- column with an index but state.
+-- A row for each delivery that is pending or under way. What a claim hands out
+-- is here beside the record, so that it reads no partition but the payload's.
 CREATE TABLE push_queue (
     id            BIGINT NOT NULL PRIMARY KEY,
     at            BIGINT NOT NULL,
     subscription  BIGINT NOT NULL,
-    order_key     TEXT COLLATE "C",
-    state         SMALLINT NOT NULL, -- pending or delivering
-    due_at        BIGINT NOT NULL,
-    lease_until   BIGINT,
-    fence         BIGINT NOT NULL,
-    cause         SMALLINT NOT NULL,
-    owed          INT NOT NULL, -- manual pushes that have not been attempted yet
-    attempts      INT NOT NULL,
-    tries         INT NOT NULL, -- of them those since the schedule began
-    first_attempt BIGINT,
     app           BIGINT NOT NULL,
     message_at    BIGINT NOT NULL,
     message_id    BIGINT NOT NULL,
     topic         TEXT COLLATE "C" NOT NULL,
     user_id       TEXT COLLATE "C",
     grant_id      TEXT COLLATE "C",
+    order_key     TEXT COLLATE "C",
     payload_at    BIGINT NOT NULL,
     payload_id    BIGINT NOT NULL,
+    state         SMALLINT NOT NULL, -- pending or delivering
+    held          BOOLEAN NOT NULL DEFAULT false, -- waits behind an older one of its key
+    due_at        BIGINT NOT NULL,
     claimed_at    BIGINT,
-    node          TEXT COLLATE "C",
-    held          BOOLEAN NOT NULL DEFAULT false
+    lease_until   BIGINT,
+    node          TEXT COLLATE "C", -- who claimed it
+    fence         BIGINT NOT NULL,
+    cause         SMALLINT NOT NULL,
+    owed          INT NOT NULL, -- manual pushes that have not been attempted yet
+    attempts      INT NOT NULL,
+    tries         INT NOT NULL, -- of them those since the schedule began
+    first_attempt BIGINT
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
-CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
+CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0 AND NOT held;
+CREATE INDEX push_queue_claimed ON push_queue (subscription, claimed_at) WHERE state = 1;
 CREATE INDEX push_queue_pull ON push_queue (app, at, id);
+CREATE INDEX push_queue_held ON push_queue (subscription) WHERE held;
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
+
+-- Who leaves the queue lets the next of its key go. Claims hold the row of the
+-- subscription, so none of them is holding that one back meanwhile.
+-- +goose StatementBegin
+CREATE FUNCTION push_queue_next() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM subscriptions WHERE number = OLD.subscription FOR UPDATE;
+    UPDATE push_queue SET held = false, due_at = greatest(due_at, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT))
+        WHERE held AND id = (SELECT id FROM push_queue
+            WHERE subscription = OLD.subscription AND order_key = OLD.order_key ORDER BY id LIMIT 1);
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER push_queue_next AFTER DELETE ON push_queue FOR EACH ROW WHEN (OLD.order_key IS NOT NULL) EXECUTE FUNCTION push_queue_next();
 
 -- What is posted: encrypted once for each delivery.
 CREATE TABLE push_payloads (
