@@ -9,12 +9,8 @@ import (
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
-const (
-	// keepIdempotency is for how long publishers' ids are known.
-	keepIdempotency = 24 * time.Hour
-	// keepJobs is for how long jobs that ended are kept.
-	keepJobs = 30 * 24 * time.Hour
-)
+// keepJobs is for how long jobs that ended are kept.
+const keepJobs = 30 * 24 * time.Hour
 
 // prunePush removes what ended long ago beside the series, and what is left of
 // deleted subscriptions.
@@ -46,17 +42,12 @@ func (s *Store) endOlder(ctx context.Context, before time.Time) (bool, error) {
 
 // queueParts are the parts of the queue that an index has by subscription: what
 // is due, what waits behind another one of its key, what is under way.
-func (s *Store) queueParts() []string {
-	if s.pool == nil {
-		return []string{`state = 0 AND held = 0`, `held = 1`, `state = 1`}
-	}
-	return []string{`state = 0 AND NOT held`, `held`, `state = 1`}
-}
+var queueParts = []string{`state = 0 AND NOT held`, `held`, `state = 1`}
 
 // endOrphans cancels live deliveries whose subscription is gone. The queue may
 // be long and its subscriptions few, so each of these is looked up once.
 func (s *Store) endOrphans(ctx context.Context) error {
-	for _, part := range s.queueParts() {
+	for _, part := range queueParts {
 		var orphans []int64
 		err := s.load(func(r *reader) error {
 			return r.each(ctx, func(rows *sql.Rows) error {
@@ -64,9 +55,9 @@ func (s *Store) endOrphans(ctx context.Context) error {
 				err := rows.Scan(&number)
 				orphans = append(orphans, number)
 				return err
-			}, `WITH RECURSIVE some (number) AS (SELECT min(subscription) FROM push_queue WHERE `+part+`
-				UNION ALL SELECT (SELECT min(subscription) FROM push_queue WHERE `+part+` AND subscription > some.number) FROM some WHERE some.number IS NOT NULL)
-				SELECT number FROM some WHERE number IS NOT NULL AND NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.number = some.number)`)
+			}, `WITH RECURSIVE w (number) AS (SELECT min(subscription) FROM push_queue WHERE `+part+`
+				UNION ALL SELECT (SELECT min(subscription) FROM push_queue WHERE `+part+` AND subscription > w.number) FROM w WHERE w.number IS NOT NULL)
+				SELECT w.number FROM w WHERE w.number IS NOT NULL AND NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.number = w.number)`)
 		})
 		if err != nil {
 			return err

@@ -137,9 +137,9 @@ func (s *Store) Messages(ctx context.Context, f pusher.Filter, after pusher.Curs
 			err := rows.Scan(&id.At, &id.ID, &state, &n)
 			messages[index[id]].States[state] = n
 			return err
-		}, `SELECT page.at, page.id, `+deliveryState+` AS state, count(*)
+		}, `SELECT page.at, page.id, `+deliveryState+`, count(*)
 			FROM (`+page+`) AS page JOIN push_deliveries d ON d.message_at = page.at AND d.message_id = page.id AND d.at >= ?`+stateJoins+`
-			GROUP BY page.at, page.id, state`, append(args, oldest)...)
+			GROUP BY 1, 2, 3`, append(args, oldest)...)
 	})
 	return messages, err
 }
@@ -163,7 +163,6 @@ func (s *Store) MessageRecord(ctx context.Context, id pusher.MessageID) (*pusher
 // of deleted subscriptions does not count.
 func (s *Store) Depth(ctx context.Context) (pusher.Depth, error) {
 	var d pusher.Depth
-	parts := s.queueParts()
 	err := s.load(func(r *reader) error {
 		return r.each(ctx, func(rows *sql.Rows) error {
 			var part int
@@ -186,9 +185,9 @@ func (s *Store) Depth(ctx context.Context) (pusher.Depth, error) {
 			}
 			return nil
 		}, `SELECT w.part, s.status = 'active' AS active, CAST(sum(w.n) AS BIGINT), min(w.due) FROM (
-				SELECT 0 AS part, subscription, count(*) AS n, min(due_at) AS due FROM push_queue WHERE `+parts[0]+` GROUP BY subscription
-				UNION ALL SELECT 1, subscription, count(*), NULL FROM push_queue WHERE `+parts[1]+` GROUP BY subscription
-				UNION ALL SELECT 2, subscription, count(*), NULL FROM push_queue WHERE `+parts[2]+` GROUP BY subscription
+				SELECT 0 AS part, subscription, count(*) AS n, min(due_at) AS due FROM push_queue WHERE `+queueParts[0]+` GROUP BY subscription
+				UNION ALL SELECT 1, subscription, count(*), NULL FROM push_queue WHERE `+queueParts[1]+` GROUP BY subscription
+				UNION ALL SELECT 2, subscription, count(*), NULL FROM push_queue WHERE `+queueParts[2]+` GROUP BY subscription
 			) AS w JOIN subscriptions s ON s.number = w.subscription GROUP BY w.part, active`)
 	})
 	return d, err

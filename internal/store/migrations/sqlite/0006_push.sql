@@ -106,10 +106,10 @@ CREATE TABLE push_queue (
     tries         INTEGER NOT NULL, -- of them those since the schedule began
     first_attempt INTEGER
 ) STRICT;
-CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0 AND held = 0;
+CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0 AND NOT held;
 CREATE INDEX push_queue_claimed ON push_queue (subscription, claimed_at) WHERE state = 1;
 CREATE INDEX push_queue_pull ON push_queue (app, at, id);
-CREATE INDEX push_queue_held ON push_queue (subscription) WHERE held = 1;
+CREATE INDEX push_queue_held ON push_queue (subscription) WHERE held;
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
 
 -- Who leaves the queue lets the next of its key go.
