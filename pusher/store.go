@@ -138,6 +138,8 @@ type Work struct {
 	Message MessageID
 	Topic   string
 	User    string
+	// Key is what orders it; empty where no other delivery waits for it.
+	Key string
 	// Attempt is the number of this attempt, from 1; Tries is how many of them
 	// the schedule counts, this one included: a manual push starts it anew.
 	Attempt, Tries int

@@ -70,6 +70,7 @@ type Store struct {
 	series   []series
 	// rooms are the partitions that are known to be there.
 	rooms sync.Map
+	push  push
 
 	// pool has the connections of both, and watch follows the database; both
 	// are nil on SQLite.

@@ -128,3 +128,13 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 	}
 	return pushed, c.forgetFailed(ctx, ids)
 }
+
+// pushNow is the time by which deliveries become due: on PostgreSQL the
+// database's, which all nodes share.
+func (s *Store) pushNow(ctx context.Context, c *conn) (now int64, err error) {
+	if s.pool == nil {
+		return s.now().UnixMicro(), nil
+	}
+	err = c.one(ctx, []any{&now}, `SELECT `+sqlNow)
+	return now, err
+}

@@ -219,15 +219,18 @@ func (s *Store) SetJob(ctx context.Context, id string, state pusher.JobState) er
 func (s *Store) StepJob(ctx context.Context, limit int) (*pusher.Job, []uint64, error) {
 	var job *pusher.Job
 	var subscriptions []uint64
-	err := s.pushing(ctx, func(c *conn) ([]uint64, error) {
-		saved, err := c.lockJob(ctx)
-		if err != nil || saved == nil {
-			return nil, err
-		}
-		subscriptions, err = s.stepJob(ctx, c, saved, listLimit(limit))
-		job = &saved.Job
-		return subscriptions, err
-	})
+	err := s.withRoom(ctx, func() error {
+		return s.pushing(ctx, func(c *conn) ([]uint64, error) {
+			job = nil
+			saved, err := c.lockJob(ctx)
+			if err != nil || saved == nil {
+				return nil, err
+			}
+			subscriptions, err = s.stepJob(ctx, c, saved, listLimit(limit))
+			job = &saved.Job
+			return subscriptions, err
+		})
+	}, func() []int64 { return []int64{s.now().UnixMicro()} }, deliverySeries, payloadSeries)
 	if err != nil {
 		return nil, nil, fmt.Errorf("pushing the deliveries of a job again: %w", err)
 	}

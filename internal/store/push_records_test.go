@@ -160,7 +160,7 @@ func testDeliveryLists(t *testing.T, e engineTest) {
 				return (r.State == pusher.Failed || r.State == pusher.Cancelled) && !r.Created.Before(since)
 			},
 		},
-		"time": {pusher.Filter{Since: since, Until: until}, func(r pusher.Record) bool { return !r.Created.Before(since) && r.Created.Before(until) }},
+		"time":    {pusher.Filter{Since: since, Until: until}, func(r pusher.Record) bool { return !r.Created.Before(since) && r.Created.Before(until) }},
 		"message": {pusher.Filter{Message: all[7].Message}, func(r pusher.Record) bool { return r.ID == all[7].ID }},
 		"none":    {pusher.Filter{Topic: "no\x00ne"}, func(pusher.Record) bool { return false }},
 	} {
@@ -310,6 +310,8 @@ func testDepth(t *testing.T, e engineTest) {
 	require.WithinDuration(t, time.Now(), d.Oldest, time.Minute)
 	p.set(t, "b", platform.Paused)
 	require.EqualValues(t, []int64{3, 3, 3}, []int64{depth().Pending, depth().Delivering, depth().Suspended})
-	put(t, p.Store, func(ctx context.Context, tx platform.Tx) error { return tx.DeleteSubscription(ctx, p.subs["ordered.c"].ID) })
+	put(t, p.Store, func(ctx context.Context, tx platform.Tx) error {
+		return tx.DeleteSubscription(ctx, p.subs["ordered.c"].ID)
+	})
 	require.EqualValues(t, []int64{1, 2, 3}, []int64{depth().Pending, depth().Delivering, depth().Suspended})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"slices"
-	"time"
 
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
@@ -12,10 +11,6 @@ import (
 // pushAnew makes a delivery for each of the selected ones, in the same order:
 // of the same message, with the same payload, which it refers to.
 func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64) ([]endedDelivery, error) {
-	t := &tx{reader: reader{c, &s.keys}, store: s}
-	if err := t.room(ctx, deliverySeries, time.UnixMicro(now)); err != nil {
-		return nil, err
-	}
 	where := sel.indexed.and(sel.rest)
 	where.add(`s.number IS NOT NULL`)
 	number, first := `nextval('push_deliveries_id_seq')`, int64(0)

@@ -89,7 +89,7 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 		if s.loads, err = s.prepare(ctx, s.readers, s.engine.appByKey, s.engine.appByID, tokenQuery); err != nil {
 			return err
 		}
-		s.writes, err = s.prepare(ctx, s.writer, redeemQuery, insertTokens(1), insertTokens(2))
+		s.writes, err = s.prepare(ctx, s.writer, append([]string{redeemQuery, insertTokens(1), insertTokens(2)}, pushStatements...)...)
 		return err
 	})
 }
