@@ -26,21 +26,33 @@ type series struct {
 	// with are the storage parameters of its partitions, which do not take them
 	// over from the table.
 	with string
+	// key orders the rows by age; empty is "at, id".
+	key string
+	// ready is what must be done before rows go that are older than the time;
+	// false says that they cannot go yet. Nil does nothing.
+	ready func(*Store, context.Context, time.Time) (bool, error)
 }
 
 // auditSeries is the log of changes.
-var auditSeries = series{table: "audit", width: byMonth, keep: func(r Retention) time.Duration { return r.Audit }}
+var auditSeries = series{table: "audit", width: byMonth, keep: func(r Retention) time.Duration { return r.Audit }, key: "id"}
 
 // The series of the pusher. A delivery's payload stays as long as its record,
 // which leaves room for what completions write, so that no index hears of it.
 var (
 	messageSeries  = series{table: "push_messages", keep: func(r Retention) time.Duration { return r.Messages }}
-	deliverySeries = series{table: "push_deliveries", keep: func(r Retention) time.Duration { return r.Deliveries }, with: "fillfactor = 80"}
-	payloadSeries  = series{table: "push_payloads", keep: func(r Retention) time.Duration { return r.Deliveries }}
-	attemptSeries  = series{table: "push_attempts", keep: func(r Retention) time.Duration { return r.Attempts }}
+	deliverySeries = series{
+		table: "push_deliveries", with: "fillfactor = 80",
+		keep: func(r Retention) time.Duration { return r.Deliveries }, ready: (*Store).endOlder,
+	}
+	payloadSeries = series{
+		table: "push_payloads",
+		keep:  func(r Retention) time.Duration { return r.Deliveries }, ready: (*Store).freePayloads,
+	}
+	attemptSeries = series{table: "push_attempts", keep: func(r Retention) time.Duration { return r.Attempts }}
 )
 
-// allSeries are all of them.
+// allSeries are all of them, in the order in which old rows go: payloads after
+// the deliveries that refer to them.
 var allSeries = []series{auditSeries, messageSeries, deliverySeries, payloadSeries, attemptSeries}
 
 // aheadWidths is how many partitions are made before their time comes.
