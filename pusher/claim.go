@@ -58,6 +58,9 @@ func (s *scheduler) choose(now time.Time) []Endpoint {
 // room is how many deliveries of a lane may be claimed now. A lane without room
 // waits for its time, its group's share, or its own completions.
 func (s *scheduler) room(l *lane, workers int, now time.Time) int {
+	if l.health.disabled {
+		return 0
+	}
 	if wait := l.circuit.wait(now); wait > 0 {
 		s.hold(l, now.Add(wait), now)
 		return 0

@@ -168,11 +168,10 @@ func (p *Pusher) saved(batch []*outcome, had []bool) {
 	for i, o := range batch {
 		l := o.item.lane
 		s.move(l, -1, now)
-		// The completion may have let others of its key, or itself, be due.
-		if l.due || l.again || o.Ordered || o.State == Pending && o.Wait == 0 {
-			if !s.stopping {
-				s.ready(l)
-			}
+		// The completion may have let others of its key be due, or itself: a
+		// manual push may be owed still.
+		if l.due || l.again || o.Ordered || o.item.work.Cause == Manual || o.State == Pending && o.Wait == 0 {
+			s.ready(l)
 		}
 		if l.claimed == 0 {
 			l.again = false

@@ -44,7 +44,7 @@ func newCondition(c platform.Condition) (condition, error) {
 		if c.Pointer[0] != '/' {
 			return out, fmt.Errorf("%q is no JSON pointer", c.Pointer)
 		}
-		for _, token := range strings.Split(c.Pointer[1:], "/") {
+		for token := range strings.SplitSeq(c.Pointer[1:], "/") {
 			out.path = append(out.path, strings.NewReplacer("~1", "/", "~0", "~").Replace(token))
 		}
 	}

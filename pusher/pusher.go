@@ -102,7 +102,8 @@ type Pusher struct {
 	random  io.Reader
 	// source is the source of events as a JSON string.
 	source []byte
-	lookup lookup
+	// newPoster makes what sends.
+	newPoster func(*Settings) poster
 
 	current     atomic.Pointer[current]
 	topics      atomic.Pointer[topics]
@@ -119,10 +120,10 @@ type Pusher struct {
 	stats          counters
 }
 
-// current is the settings in force, with what is made of them.
+// current is the settings in force, with the sender that is made of them.
 type current struct {
 	Settings
-	*sender
+	poster
 }
 
 // New makes a pusher. It delivers once Run is called.
@@ -131,13 +132,13 @@ func New(o Options) (*Pusher, error) {
 		return nil, errors.New("a pusher needs a store, a catalog and a node's name")
 	}
 	p := &Pusher{
-		options: o, now: o.Now, source: jsonString(o.Source), lookup: net.DefaultResolver.LookupNetIP,
-		scheduler: newScheduler(), completer: newCompleter(), marker: newMarker(),
+		options: o, now: o.Now, source: jsonString(o.Source), scheduler: newScheduler(), completer: newCompleter(), marker: newMarker(),
 		anyone: make(chan struct{}, 1), anyJob: make(chan struct{}, 1),
 	}
 	if p.now == nil {
 		p.now = time.Now
 	}
+	p.newPoster = func(s *Settings) poster { return newSender(s, net.DefaultResolver.LookupNetIP, p.now) }
 	p.random = rand.Reader
 	if o.Rand != nil && o.Rand != rand.Reader {
 		p.random = &lockedReader{r: o.Rand}
@@ -146,12 +147,18 @@ func New(o Options) (*Pusher, error) {
 	if _, err := io.ReadFull(p.random, seed[:]); err != nil {
 		return nil, fmt.Errorf("reading random bytes: %w", err)
 	}
-	jitters := &lockedRand{r: mathrand.New(mathrand.NewChaCha8(seed))}
+	jitters := &lockedRand{r: mathrand.New(mathrand.NewChaCha8(seed))} //nolint:gosec // jitter, no secret
 	p.joiner.save = o.Store.Publish
 	s := p.scheduler
 	s.now, s.random, s.find, s.begin = p.now, jitters.Float64, p.endpoint, p.work
 	s.settings = func() *Settings { return &p.current.Load().Settings }
 	return p, p.Configure(o.Settings)
+}
+
+// poster sends what is posted.
+type poster interface {
+	send(ctx context.Context, p *post) answer
+	close()
 }
 
 // Configure puts other settings in force.
@@ -160,9 +167,9 @@ func (p *Pusher) Configure(s Settings) error {
 	if err := s.validate(); err != nil {
 		return err
 	}
-	old := p.current.Swap(&current{s, newSender(&s, p.lookup, p.now)})
+	old := p.current.Swap(&current{s, p.newPoster(&s)})
 	if old != nil {
-		old.sender.close()
+		old.close()
 		p.Wake()
 	}
 	return nil

@@ -76,14 +76,7 @@ func (s *scheduler) wake(numbers ...uint64) {
 	s.nudge()
 }
 
-// later looks for deliveries of the endpoint at a time.
-func (s *scheduler) later(number uint64, at time.Time) {
-	s.mu.Lock()
-	s.timers.add(at, number)
-	s.mu.Unlock()
-	s.nudge()
-}
-
+// nudge wakes the claimer.
 func (s *scheduler) nudge() {
 	select {
 	case s.kick <- struct{}{}:

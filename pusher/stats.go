@@ -33,7 +33,7 @@ func (p *Pusher) count(o *outcome, had bool) {
 		c.failed.Add(1)
 		e := Event{Kind: DeliveryFailed, Delivery: o.ID, Topic: o.item.work.Topic, Reason: o.Attempt.Error}
 		if to := p.endpoint(o.Subscription); to != nil {
-			e.App, e.Subscription = to.app.app.ID, to.Subscription.ID
+			e.App, e.Subscription = to.app.app.ID, to.ID
 		}
 		p.notify(e)
 	case o.attempted:

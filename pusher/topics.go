@@ -85,8 +85,7 @@ func (t *topic) checkSchema(data []byte) (mistake, err error) {
 		return &platform.FieldError{Field: "data", Problem: "it is no JSON"}, nil
 	}
 	mistake = s.Validate(v)
-	var detail *jsonschema.ValidationError
-	if errors.As(mistake, &detail) {
+	if detail, ok := errors.AsType[*jsonschema.ValidationError](mistake); ok {
 		mistake = &platform.FieldError{Field: "data", Problem: schemaProblem(detail), Want: "what the schema of topic " + t.Name + " says"}
 	}
 	return mistake, nil
