@@ -80,5 +80,12 @@ func (r running) PushStats() pusher.Stats {
 	return pusher.Stats{}
 }
 
+func (r running) Challenge(ctx context.Context, s *platform.Subscriber, sub *platform.Subscription) error {
+	if app := r.app(); app != nil {
+		return app.Challenge(ctx, s, sub)
+	}
+	return errNotConfigured
+}
+
 // Interface guard
 var _ Management = running{}

@@ -80,7 +80,7 @@ Exit codes: 0 done; 1 failed (the server said no, or a call was refused);
 	root.AddCommand(c.appCommand(), c.userCommand(), c.grantCommand(), c.tokenCommand(), c.apiCommand(), c.packageCommand(), c.planCommand(), c.ipGroupCommand(),
 		c.limitsCommand(), c.auditCommand(), c.applyCommand(), c.signCommand(), c.curlCommand(),
 		c.statusCommand(), c.quickstartCommand(), c.masterKeyCommand(), c.storeCommand(),
-		c.messageCommand(), c.deliveryCommand(), c.pushCommand())
+		c.topicCommand(), c.subscriptionCommand(), c.messageCommand(), c.deliveryCommand(), c.pushCommand())
 }
 
 // group makes a command that only holds others.
@@ -150,7 +150,7 @@ func checkArgs(cmd *cobra.Command, args []string) error {
 // package may be named at_home, but not as long as a token is.
 func isSecret(text string) bool {
 	isToken := func(prefix string) bool { return strings.HasPrefix(text, prefix) && len(text) >= 40 }
-	return strings.HasPrefix(text, "sk_") || slices.ContainsFunc([]string{"at_", "rt_", "oc_"}, isToken)
+	return strings.HasPrefix(text, "sk_") || strings.HasPrefix(text, "whsec_") || strings.HasPrefix(text, "whek_") || slices.ContainsFunc([]string{"at_", "rt_", "oc_"}, isToken)
 }
 
 // usageError is a mistake of the user: exit code 2.

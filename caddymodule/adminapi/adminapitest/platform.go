@@ -54,6 +54,8 @@ type Platform struct {
 	Condition adminapi.HealthReport
 	// Rotate is what RotateMasterKey does.
 	Rotate func(ctx context.Context, progress func(done, total int)) error
+	// Prove is what Challenge does.
+	Prove func(context.Context, *platform.Subscriber, *platform.Subscription) error
 
 	service *platform.Service
 	store   *store.Store
@@ -140,6 +142,14 @@ func (p *Platform) Messages() *pusher.Manager {
 
 // PushStats are those of a pusher that did nothing.
 func (p *Platform) PushStats() pusher.Stats { return pusher.Stats{} }
+
+// Challenge does what Prove says; nil passes.
+func (p *Platform) Challenge(ctx context.Context, s *platform.Subscriber, sub *platform.Subscription) error {
+	if p.Prove == nil {
+		return nil
+	}
+	return p.Prove(ctx, s, sub)
+}
 
 // Store is where messages can be put without a pusher.
 func (p *Platform) Store() pusher.Store { return p.store }
