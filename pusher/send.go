@@ -31,9 +31,6 @@ const (
 	userAgent       = "Open-Platform-Push/1.0"
 )
 
-// causeNames are the causes as apps see them.
-var causeNames = [...]string{Auto: "auto", Manual: "manual", Repush: "repush", Reset: "reset"}
-
 // post is one request to an endpoint.
 type post struct {
 	url *url.URL
@@ -147,7 +144,7 @@ func (p *post) request(ctx context.Context) *http.Request {
 	if !p.encrypted {
 		kind = "application/cloudevents+json"
 	}
-	v := [...]string{kind, p.message, p.timestamp, p.signatures, p.appKey, p.topic, strconv.Itoa(p.attempt), causeNames[p.cause], userAgent, p.delivery}
+	v := [...]string{kind, p.message, p.timestamp, p.signatures, p.appKey, p.topic, strconv.Itoa(p.attempt), p.cause.String(), userAgent, p.delivery}
 	h := make(http.Header, len(v)+1)
 	for i, name := range [...]string{"Content-Type", "webhook-id", "webhook-timestamp", "webhook-signature", "X-Open-App-Key", "X-Open-Topic", "X-Open-Attempt", "X-Open-Cause", "User-Agent"} {
 		h[name] = v[i : i+1 : i+1]

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 func init() {
@@ -36,10 +37,14 @@ type Management interface {
 	Status(ctx context.Context) StatusReport
 	// Health asks no other server.
 	Health() HealthReport
+	// Messages is through which messages and deliveries are looked up and
+	// pushed again.
+	Messages() *pusher.Manager
+	PushStats() pusher.Stats
 }
 
 // AdminAPI serves the management of apps, merchants, their grants and tokens,
-// APIs, packages, plans and limits under /open_platform/ on Caddy's admin endpoint. It has no authentication
+// APIs, packages, plans, limits and pushed messages under /open_platform/ on Caddy's admin endpoint. It has no authentication
 // of its own: who reaches the admin endpoint may do everything.
 type AdminAPI struct {
 	app Management
@@ -97,6 +102,20 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 		"DELETE /grants/{id}":                 endpoint(a.revokeGrant),
 		"POST /tokens/inspect":                endpoint(a.inspectToken),
 		"POST /tokens/revoke":                 endpoint(a.revokeToken),
+		"GET /messages":                       endpoint(a.listMessages),
+		"GET /messages/{id}":                  endpoint(a.getMessage),
+		"POST /messages/{id}/push":            endpoint(a.pushMessage),
+		"GET /deliveries":                     endpoint(a.listDeliveries),
+		"GET /deliveries/{id}":                endpoint(a.getDelivery),
+		"POST /deliveries/{id}/push":          endpoint(a.pushDelivery),
+		"POST /deliveries/{id}/cancel":        endpoint(a.cancelDelivery),
+		"GET /push":                           endpoint(a.pushStatus),
+		"GET /push/jobs":                      endpoint(a.listJobs),
+		"POST /push/jobs":                     endpoint(a.startJob),
+		"GET /push/jobs/{id}":                 endpoint(a.getJob),
+		"POST /push/jobs/{id}/pause":          a.setJob(pusher.JobPaused),
+		"POST /push/jobs/{id}/resume":         a.setJob(pusher.JobRunning),
+		"POST /push/jobs/{id}/cancel":         a.setJob(pusher.JobCancelled),
 		"GET /apis":                           endpoint(a.listAPIs),
 		"GET /apis/{name}":                    endpoint(a.getAPI),
 		"GET /apis/{name}/{version}":          endpoint(a.getAPI),

@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 // running is the app of the configuration that runs, looked up anew for each
@@ -63,6 +64,20 @@ func (r running) Health() HealthReport {
 		return app.Health()
 	}
 	return HealthReport{Status: NotReady, Reason: errNotConfigured.Error(), Dependencies: []Dependency{}}
+}
+
+func (r running) Messages() *pusher.Manager {
+	if app := r.app(); app != nil {
+		return app.Messages()
+	}
+	return nil
+}
+
+func (r running) PushStats() pusher.Stats {
+	if app := r.app(); app != nil {
+		return app.PushStats()
+	}
+	return pusher.Stats{}
 }
 
 // Interface guard

@@ -79,7 +79,8 @@ Exit codes: 0 done; 1 failed (the server said no, or a call was refused);
 	})
 	root.AddCommand(c.appCommand(), c.userCommand(), c.grantCommand(), c.tokenCommand(), c.apiCommand(), c.packageCommand(), c.planCommand(), c.ipGroupCommand(),
 		c.limitsCommand(), c.auditCommand(), c.applyCommand(), c.signCommand(), c.curlCommand(),
-		c.statusCommand(), c.quickstartCommand(), c.masterKeyCommand(), c.storeCommand())
+		c.statusCommand(), c.quickstartCommand(), c.masterKeyCommand(), c.storeCommand(),
+		c.messageCommand(), c.deliveryCommand(), c.pushCommand())
 }
 
 // group makes a command that only holds others.

@@ -79,6 +79,16 @@ type Subscription struct {
 	UpdatedAt    time.Time `json:"updated_at"`
 }
 
+// SubscriptionFilter selects subscriptions in a list. Zero fields select
+// everything.
+type SubscriptionFilter struct {
+	// App is an app's ID; the service takes an appKey too.
+	App         string
+	Environment Environment
+	Topic       string
+	Status      SubscriptionStatus
+}
+
 // Defaults of a subscription, and their bounds.
 const (
 	DefaultConcurrency = 16

@@ -25,3 +25,11 @@ type Topic struct {
 	// Source names the catalog that it came from.
 	Source string `json:"source,omitempty"`
 }
+
+// TopicFilter selects topics in a list. Zero fields select everything.
+type TopicFilter struct {
+	Status  APIStatus
+	Package string
+	// Text is a part of the name, the title or the description.
+	Text string
+}

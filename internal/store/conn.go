@@ -27,6 +27,8 @@ type conn struct {
 	// prepared keeps statements for bulk work; nil prepares nothing. Outside of
 	// a transaction it is complete.
 	prepared map[string]*sql.Stmt
+	// compiled are statements of the pool that a transaction can use as well.
+	compiled map[string]*sql.Stmt
 }
 
 // exec runs a statement and returns the number of rows that it changed.
@@ -104,7 +106,13 @@ func (c *conn) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	if st, ok := c.prepared[query]; ok || c.session == nil {
 		return st, nil
 	}
-	st, err := c.PrepareContext(ctx, c.engine.bind(query))
+	var st *sql.Stmt
+	var err error
+	if known := c.compiled[query]; known != nil {
+		st = c.querier.(*sql.Tx).StmtContext(ctx, known)
+	} else {
+		st, err = c.PrepareContext(ctx, c.engine.bind(query))
+	}
 	if err == nil {
 		c.prepared[query] = st // closed with the transaction
 	}
@@ -152,8 +160,11 @@ func fromMicros(v sql.NullInt64) time.Time {
 	if !v.Valid {
 		return time.Time{}
 	}
-	return time.UnixMicro(v.Int64).UTC()
+	return fromUnixMicro(v.Int64)
 }
+
+// fromUnixMicro is the time that the database keeps as v.
+func fromUnixMicro(v int64) time.Time { return time.UnixMicro(v).UTC() }
 
 // orNull is s, or NULL where it is empty.
 func orNull(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }

@@ -22,7 +22,12 @@ func sqliteEngine() *engine {
 		folder:   "migrations/sqlite",
 		appByKey: fmt.Sprintf(appQuery, "app_key", "BLOB"),
 		appByID:  fmt.Sprintf(appQuery, "id", "BLOB"),
-		counter:  map[string]counter{"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit")},
+		counter: map[string]counter{"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
+			"push_deliveries": {
+				last: `SELECT last FROM push_numbers WHERE name = 'push_deliveries'`,
+				set:  []string{`UPDATE push_numbers SET last = ? WHERE name = 'push_deliveries'`},
+			},
+		},
 		conflict: func(err error) bool {
 			var e *sqlite.Error
 			if !errors.As(err, &e) {
@@ -84,7 +89,7 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 		if s.loads, err = s.prepare(ctx, s.readers, s.engine.appByKey, s.engine.appByID, tokenQuery); err != nil {
 			return err
 		}
-		s.writes, err = s.prepare(ctx, s.writer, redeemQuery, insertTokens(1), insertTokens(2))
+		s.writes, err = s.prepare(ctx, s.writer, append([]string{redeemQuery, insertTokens(1), insertTokens(2)}, pushStatements...)...)
 		return err
 	})
 }

@@ -3,6 +3,7 @@ package adminapitest
 import (
 	"bytes"
 	"context"
+	cryptorand "crypto/rand"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/store"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 // Catalog is an OpenAPI file with the package trade and the APIs product.list
@@ -130,6 +132,17 @@ func (p *Platform) Status(context.Context) adminapi.StatusReport { return p.Repo
 
 // Health answers Condition.
 func (p *Platform) Health() adminapi.HealthReport { return p.Condition }
+
+// Messages manages the messages of the store. Nothing pushes them.
+func (p *Platform) Messages() *pusher.Manager {
+	return &pusher.Manager{Store: p.store, Directory: p.service, Rand: cryptorand.Reader}
+}
+
+// PushStats are those of a pusher that did nothing.
+func (p *Platform) PushStats() pusher.Stats { return pusher.Stats{} }
+
+// Store is where messages can be put without a pusher.
+func (p *Platform) Store() pusher.Store { return p.store }
 
 // Interface guard
 var _ adminapi.Management = (*Platform)(nil)

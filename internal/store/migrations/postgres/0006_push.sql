@@ -32,7 +32,8 @@ CREATE INDEX push_idempotency_at ON push_idempotency (at);
 
 CREATE SEQUENCE push_deliveries_id_seq AS BIGINT CACHE 1;
 
--- The record of a delivery. Only columns without an index change.
+-- The record of a delivery. Only columns without an index change; while it is in
+-- the queue its state is pending.
 CREATE TABLE push_deliveries (
     at           BIGINT NOT NULL,
     id           BIGINT NOT NULL,
@@ -55,21 +56,44 @@ CREATE TABLE push_deliveries (
     payload_id   BIGINT NOT NULL,
     last_status  INT NOT NULL,
     last_class   TEXT COLLATE "C" NOT NULL,
+    fence        BIGINT NOT NULL, -- with which it last left the queue
     PRIMARY KEY (at, id)
 ) PARTITION BY RANGE (at);
 CREATE INDEX push_deliveries_app ON push_deliveries (app, at, id);
 CREATE INDEX push_deliveries_message ON push_deliveries (message_at, message_id);
+CREATE INDEX push_deliveries_user ON push_deliveries (user_id, at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX push_deliveries_shared ON push_deliveries (payload_at) WHERE origin_id IS NOT NULL;
 
--- A row for each delivery that is pending or under way. To claim one changes no
--- column with an index but state.
+-- The deliveries that have failed: few, so that they are found among many.
+CREATE TABLE push_failed (
+    at  BIGINT NOT NULL,
+    id  BIGINT NOT NULL,
+    app BIGINT NOT NULL,
+    PRIMARY KEY (at, id)
+);
+CREATE INDEX push_failed_app ON push_failed (app, at, id);
+
+-- A row for each delivery that is pending or under way. What a claim hands out
+-- is here beside the record, so that it reads no partition but the payload's.
 CREATE TABLE push_queue (
     id            BIGINT NOT NULL PRIMARY KEY,
     at            BIGINT NOT NULL,
     subscription  BIGINT NOT NULL,
+    app           BIGINT NOT NULL,
+    message_at    BIGINT NOT NULL,
+    message_id    BIGINT NOT NULL,
+    topic         TEXT COLLATE "C" NOT NULL,
+    user_id       TEXT COLLATE "C",
+    grant_id      TEXT COLLATE "C",
     order_key     TEXT COLLATE "C",
+    payload_at    BIGINT NOT NULL,
+    payload_id    BIGINT NOT NULL,
     state         SMALLINT NOT NULL, -- pending or delivering
+    held          BOOLEAN NOT NULL DEFAULT false, -- waits behind an older one of its key
     due_at        BIGINT NOT NULL,
+    claimed_at    BIGINT,
     lease_until   BIGINT,
+    node          TEXT COLLATE "C", -- who claimed it
     fence         BIGINT NOT NULL,
     cause         SMALLINT NOT NULL,
     owed          INT NOT NULL, -- manual pushes that have not been attempted yet
@@ -77,9 +101,26 @@ CREATE TABLE push_queue (
     tries         INT NOT NULL, -- of them those since the schedule began
     first_attempt BIGINT
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
-CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
+CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0 AND NOT held;
+CREATE INDEX push_queue_claimed ON push_queue (subscription, claimed_at) WHERE state = 1;
+CREATE INDEX push_queue_pull ON push_queue (app, at, id);
+CREATE INDEX push_queue_held ON push_queue (subscription) WHERE held;
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
+
+-- Who leaves the queue lets the next of its key go. Claims hold the row of the
+-- subscription, so none of them is holding that one back meanwhile.
+-- +goose StatementBegin
+CREATE FUNCTION push_queue_next() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM subscriptions WHERE number = OLD.subscription FOR UPDATE;
+    UPDATE push_queue SET held = false, due_at = greatest(due_at, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT))
+        WHERE held AND id = (SELECT id FROM push_queue
+            WHERE subscription = OLD.subscription AND order_key = OLD.order_key ORDER BY id LIMIT 1);
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER push_queue_next AFTER DELETE ON push_queue FOR EACH ROW WHEN (OLD.order_key IS NOT NULL) EXECUTE FUNCTION push_queue_next();
 
 -- What is posted: encrypted once for each delivery.
 CREATE TABLE push_payloads (

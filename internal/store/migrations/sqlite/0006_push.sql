@@ -30,7 +30,15 @@ CREATE TABLE push_idempotency (
 ) STRICT;
 CREATE INDEX push_idempotency_at ON push_idempotency (at);
 
--- The record of a delivery. Only columns without an index change.
+-- The last number of each kind that was given.
+CREATE TABLE push_numbers (
+    name TEXT NOT NULL PRIMARY KEY,
+    last INTEGER NOT NULL
+) STRICT;
+INSERT INTO push_numbers (name, last) VALUES ('push_deliveries', 0);
+
+-- The record of a delivery. Only columns without an index change; while it is in
+-- the queue its state is pending.
 CREATE TABLE push_deliveries (
     at           INTEGER NOT NULL,
     id           INTEGER NOT NULL,
@@ -53,21 +61,44 @@ CREATE TABLE push_deliveries (
     payload_id   INTEGER NOT NULL,
     last_status  INTEGER NOT NULL,
     last_class   TEXT NOT NULL,
+    fence        INTEGER NOT NULL, -- with which it last left the queue
     PRIMARY KEY (at, id)
 ) STRICT;
 CREATE INDEX push_deliveries_app ON push_deliveries (app, at, id);
 CREATE INDEX push_deliveries_message ON push_deliveries (message_at, message_id);
+CREATE INDEX push_deliveries_user ON push_deliveries (user_id, at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX push_deliveries_shared ON push_deliveries (payload_at) WHERE origin_id IS NOT NULL;
 
--- A row for each delivery that is pending or under way. To claim one changes no
--- column with an index but state.
+-- The deliveries that have failed: few, so that they are found among many.
+CREATE TABLE push_failed (
+    at  INTEGER NOT NULL,
+    id  INTEGER NOT NULL,
+    app INTEGER NOT NULL,
+    PRIMARY KEY (at, id)
+) STRICT;
+CREATE INDEX push_failed_app ON push_failed (app, at, id);
+
+-- A row for each delivery that is pending or under way. What a claim hands out
+-- is here beside the record, so that it reads no partition but the payload's.
 CREATE TABLE push_queue (
     id            INTEGER NOT NULL PRIMARY KEY,
     at            INTEGER NOT NULL,
     subscription  INTEGER NOT NULL,
+    app           INTEGER NOT NULL,
+    message_at    INTEGER NOT NULL,
+    message_id    INTEGER NOT NULL,
+    topic         TEXT NOT NULL,
+    user_id       TEXT,
+    grant_id      TEXT,
     order_key     TEXT,
+    payload_at    INTEGER NOT NULL,
+    payload_id    INTEGER NOT NULL,
     state         INTEGER NOT NULL, -- pending or delivering
+    held          INTEGER NOT NULL DEFAULT 0, -- waits behind an older one of its key
     due_at        INTEGER NOT NULL,
+    claimed_at    INTEGER,
     lease_until   INTEGER,
+    node          TEXT, -- who claimed it
     fence         INTEGER NOT NULL,
     cause         INTEGER NOT NULL,
     owed          INTEGER NOT NULL, -- manual pushes that have not been attempted yet
@@ -75,9 +106,19 @@ CREATE TABLE push_queue (
     tries         INTEGER NOT NULL, -- of them those since the schedule began
     first_attempt INTEGER
 ) STRICT;
-CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0;
-CREATE INDEX push_queue_claimed ON push_queue (subscription) WHERE state = 1;
+CREATE INDEX push_queue_due ON push_queue (subscription, due_at, id) WHERE state = 0 AND NOT held;
+CREATE INDEX push_queue_claimed ON push_queue (subscription, claimed_at) WHERE state = 1;
+CREATE INDEX push_queue_pull ON push_queue (app, at, id);
+CREATE INDEX push_queue_held ON push_queue (subscription) WHERE held;
 CREATE INDEX push_queue_order ON push_queue (subscription, order_key, id) WHERE order_key IS NOT NULL;
+
+-- Who leaves the queue lets the next of its key go.
+-- +goose StatementBegin
+CREATE TRIGGER push_queue_next AFTER DELETE ON push_queue WHEN OLD.order_key IS NOT NULL BEGIN
+    UPDATE push_queue SET held = 0 WHERE held = 1 AND id = (SELECT id FROM push_queue
+        WHERE subscription = OLD.subscription AND order_key = OLD.order_key ORDER BY id LIMIT 1);
+END;
+-- +goose StatementEnd
 
 -- What is posted: encrypted once for each delivery.
 CREATE TABLE push_payloads (

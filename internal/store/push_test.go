@@ -1,0 +1,180 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// pushTest is a store with an app that subscribed.
+type pushTest struct {
+	*testing.T
+	*Store
+	app *platform.App
+	// clock is the store's on SQLite. PostgreSQL goes by its own.
+	clock *atomic.Int64
+	seen  int64
+}
+
+// pushOn runs a test on a store of each engine.
+func pushOn(t *testing.T, test func(*pushTest)) {
+	t.Helper()
+	onBoth(t, func(t *testing.T, e engineTest) { test(newPushTest(t, e, e.database(t))) })
+}
+
+func newPushTest(t *testing.T, e engineTest, database string) *pushTest {
+	t.Helper()
+	p := &pushTest{T: t, clock: &atomic.Int64{}}
+	p.clock.Store(time.Now().UnixMicro())
+	p.Store = e.with(t, database, testKeyring(t, 1), Options{Now: func() time.Time { return time.UnixMicro(p.clock.Load()) }})
+	p.app = testApp("push")
+	putApps(t, p.Store, p.app)
+	return p
+}
+
+// subscribe makes n subscriptions and returns their numbers.
+func (p *pushTest) subscribe(n int) []uint64 {
+	p.Helper()
+	numbers := make([]uint64, n)
+	put(p, p.Store, func(ctx context.Context, tx platform.Tx) error {
+		for i := range numbers {
+			p.seen++
+			sub := &platform.Subscription{
+				ID: fmt.Sprintf("sub_%05d", p.seen), App: p.app.ID, AppNumber: p.app.Number, Environment: platform.Production,
+				URL: "https://example.com/", Topics: []string{fmt.Sprint("topic", p.seen)}, Format: platform.EncryptedFormat, Status: platform.Delivering,
+				CreatedAt: testTime, UpdatedAt: testTime,
+			}
+			if err := tx.PutSubscription(ctx, sub); err != nil {
+				return err
+			}
+			numbers[i] = sub.Number
+		}
+		return nil
+	})
+	return numbers
+}
+
+// message is a message with a delivery for each of the subscriptions.
+func (p *pushTest) message(key string, subscriptions ...uint64) pusher.Publication {
+	p.seen++
+	m := pusher.Message{
+		ID: pusher.MessageID{At: p.now().UnixMicro(), ID: p.seen}, Environment: platform.Production, Topic: "trade.created", User: "u1", Key: key,
+		Time: testTime, Data: []byte(`{"n":1}`),
+	}
+	m.Digest = sha256.Sum256(m.Data)
+	pub := pusher.Publication{Message: m}
+	for _, n := range subscriptions {
+		pub.Deliveries = append(pub.Deliveries, pusher.NewDelivery{
+			Subscription: n, App: p.app.Number, Key: key, Body: fmt.Appendf(nil, "body %d", p.seen), KeyNumber: 3,
+		})
+	}
+	return pub
+}
+
+// publish publishes each of the messages by a batch of its own.
+func (p *pushTest) publish(messages ...pusher.Publication) {
+	p.Helper()
+	batches := make([]pusher.Batch, len(messages))
+	for i := range messages {
+		batches[i] = pusher.Batch{messages[i]}
+	}
+	results, err := p.Publish(p.Context(), batches)
+	require.NoError(p, err)
+	for i, r := range results {
+		require.NoError(p, r.Err)
+		require.Equal(p, []pusher.Receipt{{ID: messages[i].Message.ID, Deliveries: len(messages[i].Deliveries)}}, r.Receipts)
+	}
+}
+
+// endpoint asks for much.
+func endpoint(subscription uint64) pusher.Endpoint {
+	return pusher.Endpoint{Subscription: subscription, Room: 100, Concurrency: 100}
+}
+
+func ordered(subscription uint64) pusher.Endpoint {
+	e := endpoint(subscription)
+	e.Ordered = true
+	return e
+}
+
+func (p *pushTest) claim(endpoints ...pusher.Endpoint) pusher.ClaimResult {
+	p.Helper()
+	r, err := p.Claim(p.Context(), pusher.Claim{Node: "n1", Lease: time.Minute, Endpoints: endpoints})
+	require.NoError(p, err)
+	slices.Sort(r.More)
+	slices.Sort(r.Busy)
+	slices.SortFunc(r.Work, func(a, b pusher.Work) int { return cmp.Compare(a.ID.ID, b.ID.ID) })
+	return r
+}
+
+// done completes work with a state and an attempt.
+func done(w pusher.Work, state pusher.State, wait time.Duration) pusher.Completion {
+	class := pusher.ErrStatus
+	status := 500
+	if state == pusher.Delivered {
+		class, status = pusher.NoError, 204
+	}
+	return pusher.Completion{
+		ID: w.ID, Subscription: w.Subscription, Fence: w.Fence, State: state, Wait: wait, Ordered: w.Key != "",
+		Attempt: &pusher.Attempt{
+			Number: w.Attempt, Cause: w.Cause, Started: testTime, Duration: time.Millisecond, Address: "192.0.2.1:443",
+			Status: status, Class: class, Error: "e", Response: []byte("answer"), Node: "n1",
+		},
+	}
+}
+
+func (p *pushTest) complete(completions ...pusher.Completion) []bool {
+	p.Helper()
+	had, err := p.Complete(p.Context(), completions)
+	require.NoError(p, err)
+	return had
+}
+
+// count counts rows.
+func (p *pushTest) count(query string, args ...any) (n int) {
+	p.Helper()
+	require.NoError(p, p.readers.QueryRow(p.engine.bind(query), args...).Scan(&n))
+	return n
+}
+
+func TestPush(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		subs := p.subscribe(2)
+		m := p.message("", subs...)
+		p.publish(m)
+		r := p.claim(endpoint(subs[0]), endpoint(subs[1]))
+		require.Len(p, r.Work, 2)
+		for i, w := range r.Work {
+			require.WithinDuration(p, p.now(), w.Due, 5*time.Second)
+			require.Equal(p, pusher.Work{
+				ID: pusher.DeliveryID{At: m.Message.ID.At, ID: w.ID.ID}, Subscription: subs[i], App: p.app.Number, Fence: 1, Message: m.Message.ID,
+				Topic: "trade.created", User: "u1", Attempt: 1, Tries: 1, Created: fromUnixMicro(m.Message.ID.At), Due: w.Due,
+				Body: m.Deliveries[0].Body, KeyNumber: 3,
+			}, w)
+		}
+		require.Empty(p, p.claim(endpoint(subs[0]), endpoint(subs[1])).Work)
+		require.Equal(p, []bool{true, true}, p.complete(done(r.Work[1], pusher.Delivered, 0), done(r.Work[0], pusher.Pending, 0)))
+		again := p.claim(endpoint(subs[0]), endpoint(subs[1])).Work
+		require.Len(p, again, 1)
+		require.Equal(p, 2, again[0].Attempt)
+		require.Equal(p, []bool{false, true}, p.complete(done(r.Work[1], pusher.Delivered, 0), done(again[0], pusher.Failed, 0)))
+		require.Zero(p, p.count(`SELECT count(*) FROM push_queue`))
+		require.Equal(p, 3, p.count(`SELECT count(*) FROM push_attempts`))
+		list, err := p.Waiting(p.Context())
+		require.NoError(p, err)
+		require.Empty(p, list)
+		n, _, err := p.Rescue(p.Context(), 10)
+		require.NoError(p, err)
+		require.Zero(p, n)
+	})
+}
