@@ -37,6 +37,9 @@ type Options struct {
 	// about. Notify hears of events that people should know of.
 	Report func(doing string, err error)
 	Notify func(Event)
+	// Observe hears of each completion, in the loop that saves them: it must be
+	// quick. Nil means nobody does.
+	Observe func(Observation)
 }
 
 // Settings can change while the pusher runs.

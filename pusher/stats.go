@@ -1,6 +1,9 @@
 package pusher
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Stats are the figures of this node since it started.
 type Stats struct {
@@ -13,6 +16,17 @@ type Stats struct {
 	Endpoints, Open int
 }
 
+// Observation is a completion, for those who measure.
+type Observation struct {
+	// Outcome is what became of the delivery; Pending for another attempt.
+	Outcome State
+	Class   ErrorClass
+	// Duration is that of the request; 0 where none was made.
+	Duration time.Duration
+	// Lag is from when the attempt was due to when it began.
+	Lag time.Duration
+}
+
 // counters are what Stats tells.
 type counters struct {
 	delivered, failed, retried, cancelled, lost, rescued atomic.Uint64
@@ -22,6 +36,9 @@ type counters struct {
 // the delivery. It tells people of what failed for good.
 func (p *Pusher) count(o *outcome, had bool) {
 	c := &p.stats
+	if had {
+		p.observe(o)
+	}
 	switch {
 	case !had:
 		c.lost.Add(1)
@@ -39,6 +56,18 @@ func (p *Pusher) count(o *outcome, had bool) {
 	case o.attempted:
 		c.retried.Add(1)
 	}
+}
+
+// observe tells those who measure.
+func (p *Pusher) observe(o *outcome) {
+	if p.options.Observe == nil || !o.State.Final() && !o.attempted {
+		return
+	}
+	seen := Observation{Outcome: o.State}
+	if a := o.Attempt; a != nil {
+		seen.Class, seen.Duration, seen.Lag = a.Class, a.Duration, a.Started.Sub(o.item.work.Due)
+	}
+	p.options.Observe(seen)
 }
 
 func (p *Pusher) notify(e Event) {
