@@ -77,11 +77,14 @@ func (p *Pusher) post(ctx context.Context, c *current, e *endpoint, w *Work, bod
 	if err != nil {
 		return answer{started: now, class: ErrKey, problem: plainText(err.Error())}
 	}
-	return c.send(ctx, &post{
+	out := &post{
 		url: e.url, message: id, timestamp: timestamp, signatures: signatures,
-		appKey: e.app.app.Key, topic: w.Topic, delivery: w.ID.String(), attempt: w.Attempt, cause: w.Cause,
-		body: body, encrypted: encrypted,
-	})
+		appKey: e.app.app.Key, topic: w.Topic, attempt: w.Attempt, cause: w.Cause, body: body, encrypted: encrypted,
+	}
+	if w.ID != (DeliveryID{}) {
+		out.delivery = w.ID.String()
+	}
+	return c.send(ctx, out)
 }
 
 // judge decides what becomes of the delivery.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -178,3 +179,6 @@ func eventually(tb testing.TB, holds func() bool, what string) {
 	tb.Helper()
 	require.Eventually(tb, holds, 20*time.Second, 2*time.Millisecond, what)
 }
+
+// quiet is a log that nobody reads.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -34,6 +35,10 @@ func TestPublishAndDeliver(t *testing.T) {
 	require.NotContains(t, r.header, "Idempotency-Key")
 	_, err = ParseDeliveryID(r.header.Get("X-Open-Delivery"))
 	require.NoError(t, err)
+
+	webhook, err := standardwebhooks.NewWebhookRaw(testKey(2))
+	require.NoError(t, err)
+	require.NoError(t, webhook.Verify(r.body, r.header), "the standard's own library verifies it")
 
 	plain, err := Decrypt(testKey(1), r.body)
 	require.NoError(t, err)

@@ -16,6 +16,10 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
+// minSecret is the least size of a secret that Standard Webhooks allows. Ours have
+// 32 bytes.
+const minSecret = 24
+
 var errNoSigningKey = errors.New("the app has no live signing key for pushes")
 
 // signer signs the pushes of one app and environment (Standard Webhooks 1.0).
@@ -41,8 +45,8 @@ func newSigner(keys []platform.PushKey, e platform.Environment) (*signer, error)
 			continue
 		}
 		secret := k.Secret.Reveal()
-		if len(secret) != ed25519.SeedSize { // HMAC keys have the same size
-			return nil, fmt.Errorf("push key %d: a signing key has %d bytes", k.Number, ed25519.SeedSize)
+		if len(secret) < minSecret || k.Kind == platform.Ed25519Key && len(secret) != ed25519.SeedSize {
+			return nil, fmt.Errorf("push key %d: a signing key has 32 bytes", k.Number)
 		}
 		switch k.Kind {
 		case platform.SigningKey:
