@@ -3,79 +3,44 @@ package adminapi
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-// SubscriptionBody describes a subscription to make, or what to change of one:
-// what is left out takes its default, or stays as it is.
-type SubscriptionBody struct {
-	// App is an ID or an appKey. App and Environment are for new ones alone.
-	App         string                  `json:"app,omitempty"`
-	Environment platform.Environment    `json:"environment,omitempty"`
-	URL         *string                 `json:"url,omitempty"`
-	Topics      []string                `json:"topics,omitempty"`
-	Filter      *platform.MessageFilter `json:"filter,omitempty"`
-	Ordered     *bool                   `json:"ordered,omitempty"`
-	// HoldFor is a duration such as "1h".
-	HoldFor     *string        `json:"hold_for,omitempty"`
-	Concurrency *int           `json:"concurrency,omitempty"`
-	Rate        *platform.Rate `json:"rate,omitempty"`
-	// Schedule are durations such as "5s"; an empty list is the platform's.
-	Schedule   *[]string            `json:"schedule,omitempty"`
-	Format     *platform.PushFormat `json:"format,omitempty"`
-	Asymmetric *bool                `json:"asymmetric,omitempty"`
-}
-
-// settings reads the durations of the body.
-func (b *SubscriptionBody) settings() (platform.SubscriptionSettings, error) {
-	s := platform.SubscriptionSettings{
-		URL: b.URL, Topics: b.Topics, Filter: b.Filter, Ordered: b.Ordered, Concurrency: b.Concurrency,
-		Rate: (*limit.Rate)(b.Rate), Format: b.Format, Asymmetric: b.Asymmetric,
-	}
-	if b.HoldFor != nil {
-		d, err := parseSpan("hold_for", *b.HoldFor)
-		if err != nil {
-			return s, err
-		}
-		s.HoldFor = &d
-	}
-	if b.Schedule != nil {
-		s.Schedule = []time.Duration{}
-		for i, text := range *b.Schedule {
-			d, err := parseSpan(fmt.Sprintf("schedule[%d]", i), text)
-			if err != nil {
-				return s, err
-			}
-			s.Schedule = append(s.Schedule, d)
-		}
-	}
-	return s, nil
-}
-
-func parseSpan(field, text string) (time.Duration, error) {
-	d, err := time.ParseDuration(text)
+func (a *AdminAPI) listTopics(r *http.Request) (any, error) {
+	q, err := query(r, "status", "package", "text")
 	if err != nil {
-		return 0, &platform.FieldError{Field: field, Problem: fmt.Sprintf("%q is no duration", text), Want: "5s, 30m, 2h, …"}
+		return nil, err
 	}
-	return d, nil
+	topics, err := a.app.Service().Topics(r.Context(), platform.TopicFilter{Status: platform.APIStatus(q.Get("status")), Package: q.Get("package"), Text: q.Get("text")})
+	if err != nil {
+		return nil, err
+	}
+	list := slices.Clone(nonNil(topics))
+	for i := range list { // a list is for choosing; the documentation is in the single answer
+		list[i].Schema, list[i].Example, list[i].Spec = nil, nil, nil
+	}
+	return map[string]any{"topics": list}, nil
 }
 
-// IssuedSubscription is a subscription with the push keys that were made for
-// it, which are shown this once.
-type IssuedSubscription struct {
-	Subscription platform.Subscription    `json:"subscription"`
-	Keys         []platform.IssuedPushKey `json:"keys,omitempty"`
+func (a *AdminAPI) getTopic(r *http.Request) (any, error) {
+	return a.app.Service().Topic(r.Context(), r.PathValue("name"))
 }
 
-// SubscriptionPage is one page of a list of subscriptions.
-type SubscriptionPage struct {
-	Subscriptions []platform.Subscription `json:"subscriptions"`
-	// Next is the "after" of the next page; absent on the last one.
-	Next string `json:"next,omitempty"`
+func (a *AdminAPI) setTopicStatus(r *http.Request) (any, error) {
+	status, ok := map[string]platform.APIStatus{
+		"online": platform.Online, "deprecate": platform.Deprecated, "offline": platform.Offline,
+	}[r.PathValue("state")]
+	if !ok {
+		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("%s: no such path; want online, deprecate or offline", r.URL.Path)}
+	}
+	return a.app.Service().SetTopicStatus(r.Context(), actor(r), r.PathValue("name"), status)
 }
 
 func (a *AdminAPI) listSubscriptions(r *http.Request) (any, error) {
@@ -97,7 +62,7 @@ func (a *AdminAPI) listSubscriptions(r *http.Request) (any, error) {
 }
 
 func (a *AdminAPI) createSubscription(r *http.Request) (any, error) {
-	var body SubscriptionBody
+	var body NewSubscription
 	if err := decode(r, &body); err != nil {
 		return nil, err
 	}
@@ -111,7 +76,7 @@ func (a *AdminAPI) createSubscription(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return created{IssuedSubscription{*sub, keys}}, nil
+	return created{SubscriptionWithKeys{*sub, keys}}, nil
 }
 
 func (a *AdminAPI) getSubscription(r *http.Request) (any, error) {
@@ -119,12 +84,9 @@ func (a *AdminAPI) getSubscription(r *http.Request) (any, error) {
 }
 
 func (a *AdminAPI) updateSubscription(r *http.Request) (any, error) {
-	var body SubscriptionBody
+	var body SubscriptionSettings
 	if err := decode(r, &body); err != nil {
 		return nil, err
-	}
-	if body.App != "" || body.Environment != "" {
-		return nil, &platform.FieldError{Field: "app", Problem: "app and environment never change", Want: "another subscription"}
 	}
 	settings, err := body.settings()
 	if err != nil {
@@ -134,7 +96,11 @@ func (a *AdminAPI) updateSubscription(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return IssuedSubscription{*sub, keys}, nil
+	return SubscriptionWithKeys{*sub, keys}, nil
+}
+
+func (a *AdminAPI) deleteSubscription(r *http.Request) (any, error) {
+	return nil, a.app.Service().DeleteSubscription(r.Context(), actor(r), r.PathValue("id"))
 }
 
 func (a *AdminAPI) pauseSubscription(r *http.Request) (any, error) {
@@ -149,16 +115,12 @@ func (a *AdminAPI) verifySubscription(r *http.Request) (any, error) {
 	return a.app.Service().VerifySubscription(r.Context(), actor(r), r.PathValue("id"), a.app.Challenge)
 }
 
-func (a *AdminAPI) deleteSubscription(r *http.Request) (any, error) {
-	return nil, a.app.Service().DeleteSubscription(r.Context(), actor(r), r.PathValue("id"))
-}
-
 func (a *AdminAPI) listPushKeys(r *http.Request) (any, error) {
 	keys, err := a.app.Service().PushKeys(r.Context(), r.PathValue("ref"))
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"keys": nonNil(keys)}, nil
+	return PushKeyList{nonNil(keys)}, nil
 }
 
 func (a *AdminAPI) addPushKey(r *http.Request) (any, error) {
@@ -189,30 +151,36 @@ func (a *AdminAPI) revokePushKey(r *http.Request) (any, error) {
 	return a.app.Service().RevokePushKey(r.Context(), actor(r), r.PathValue("ref"), n, after)
 }
 
-func (a *AdminAPI) listTopics(r *http.Request) (any, error) {
-	q, err := query(r, "status", "package", "text")
-	if err != nil {
-		return nil, err
+// settings reads the spans of time.
+func (s *SubscriptionSettings) settings() (platform.SubscriptionSettings, error) {
+	out := platform.SubscriptionSettings{
+		URL: s.URL, Topics: s.Topics, Filter: s.Filter, Ordered: s.Ordered, Concurrency: s.Concurrency, Rate: (*limit.Rate)(s.Rate),
+		Format: s.Format, Asymmetric: s.Asymmetric,
 	}
-	topics, err := a.app.Service().Topics(r.Context(), platform.TopicFilter{
-		Status: platform.APIStatus(q.Get("status")), Package: q.Get("package"), Text: q.Get("text"),
-	})
-	if err != nil {
-		return nil, err
+	if s.HoldFor != nil {
+		d, err := span("hold_for", *s.HoldFor)
+		if err != nil {
+			return out, err
+		}
+		out.HoldFor = &d
 	}
-	for i := range topics { // a list is to be looked through
-		topics[i].Schema, topics[i].Example, topics[i].Spec = nil, nil, nil
+	if s.Schedule != nil {
+		out.Schedule = []time.Duration{}
 	}
-	return map[string]any{"topics": nonNil(topics)}, nil
+	for i, wait := range s.Schedule {
+		d, err := span(fmt.Sprintf("schedule[%d]", i), wait)
+		if err != nil {
+			return out, err
+		}
+		out.Schedule = append(out.Schedule, d)
+	}
+	return out, nil
 }
 
-func (a *AdminAPI) getTopic(r *http.Request) (any, error) {
-	return a.app.Service().Topic(r.Context(), r.PathValue("name"))
-}
-
-// setTopicStatus is the endpoint that moves a topic through its life.
-func (a *AdminAPI) setTopicStatus(status platform.APIStatus) endpoint {
-	return func(r *http.Request) (any, error) {
-		return a.app.Service().SetTopicStatus(r.Context(), actor(r), r.PathValue("name"), status)
+func span(field, text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, &platform.FieldError{Field: field, Problem: fmt.Sprintf("%q is no duration", text), Want: "a number with a unit: 5s, 10m, 1h30m"}
 	}
+	return d, nil
 }

@@ -1,12 +1,14 @@
 package catalog_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
@@ -191,4 +193,10 @@ func TestReferenceExample(t *testing.T) {
 		"callout.item.check@1.0": "merchant GET  shop",
 	}, names)
 	require.JSONEq(t, `{"item_id":"1001","price":4900}`, string(file.APIs[0].Example.Body))
+	require.Len(t, file.Topics, 1)
+	sold := file.Topics[0]
+	require.Equal(t, []any{"shop.item.sold", "shop", true}, []any{sold.Name, sold.Package, sold.UserToken})
+	example, err := jsonschema.UnmarshalJSON(bytes.NewReader(sold.Example))
+	require.NoError(t, err)
+	require.NoError(t, validator(t, sold.Schema).Validate(example))
 }
