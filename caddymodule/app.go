@@ -71,11 +71,16 @@ type App struct {
 	// Default: 0, for ever.
 	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
+	// Push says how messages are pushed to apps. Default: this node pushes, with
+	// the defaults.
+	Push *Push `json:"push,omitempty"`
+
 	// onRedisFailure waits for Redis to be read from the Caddyfile.
 	onRedisFailure string
 
 	ctx      caddy.Context
 	logger   *zap.Logger
+	events   *caddyevents.App
 	location *time.Location
 	keys     []string
 	catalogs []*platform.CatalogFile
@@ -98,6 +103,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.setDefaults(); err != nil {
 		return err
 	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting events app: %w", err)
+	}
+	a.events = events.(*caddyevents.App)
 	e, err := acquireEngine(a.engineOptions())
 	if err != nil {
 		return err
@@ -114,13 +124,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		a.catalogs = append(a.catalogs, file)
 	}
-	events, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("getting events app: %w", err)
-	}
 	// What changes the store waits until the whole configuration runs: one
 	// that is refused must leave the running platform as it was.
-	if err := events.(*caddyevents.App).On("started", startedHandler{a}); err != nil {
+	if err := a.events.On("started", startedHandler{a}); err != nil {
 		return fmt.Errorf("waiting for the configuration to run: %w", err)
 	}
 	return nil
@@ -138,6 +144,12 @@ func (a *App) setDefaults() error {
 		if err := a.Redis.provision(repl); err != nil {
 			return err
 		}
+	}
+	if a.Push == nil {
+		a.Push = new(Push)
+	}
+	if err := a.Push.provision(); err != nil {
+		return err
 	}
 	a.keys = nil
 	for i, key := range a.MasterKeys {
@@ -178,14 +190,15 @@ func (a *App) Validate() error {
 	case a.AuditRetention < 0:
 		return fmt.Errorf("audit_retention must not be negative")
 	}
-	return nil
+	return a.Push.validate()
 }
 
 func (a *App) engineOptions() engineOptions {
 	return engineOptions{
 		storage: *a.Storage, redis: a.Redis, audit: time.Duration(a.AuditRetention),
 		keys: a.keys, location: a.location, apps: a.AppCache, nonces: a.Nonces,
-		staleness: time.Duration(a.Staleness), logger: a.logger,
+		staleness: time.Duration(a.Staleness), push: a.Push, logger: a.logger,
+		emit: func(name string, data map[string]any) { a.events.Emit(a.ctx, name, data) },
 	}
 }
 

@@ -10,23 +10,24 @@ import (
 	"time"
 )
 
-// CatalogFile is a parsed catalog file. It owns the APIs and packages that it
-// declares: its Source is theirs.
+// CatalogFile is a parsed catalog file. It owns the APIs, topics and packages
+// that it declares: its Source is theirs.
 type CatalogFile struct {
 	// Source is the file's short name: "mall.openapi.yaml".
 	Source string
 	// Digest is the SHA-256 of the file in hex; the same one is applied once.
 	Digest string
-	// APIs have an empty Status where the file does not say one.
+	// APIs and Topics have an empty Status where the file does not say one.
 	APIs     []API
+	Topics   []Topic
 	Packages []Package
 }
 
 // CatalogChange is one thing that applying a file changes.
 type CatalogChange struct {
-	// Kind is "api" or "package".
+	// Kind is "api", "topic" or "package".
 	Kind string `json:"kind"`
-	// Name is an API's ID or a package's name.
+	// Name is an API's ID, or the name of a topic or a package.
 	Name string `json:"name"`
 	// Action is "add", "change" or "offline".
 	Action string `json:"action"`
@@ -42,7 +43,7 @@ type CatalogChange struct {
 type CatalogDiff struct {
 	Source  string          `json:"source"`
 	Changes []CatalogChange `json:"changes"`
-	// Unchanged counts the file's APIs and packages that stay as they are.
+	// Unchanged counts the file's APIs, topics and packages that stay as they are.
 	Unchanged int `json:"unchanged"`
 }
 
@@ -60,13 +61,13 @@ func (s *Service) PreviewCatalog(ctx context.Context, f CatalogFile) (*CatalogDi
 }
 
 // ApplyCatalog brings the store in line with the file, in one transaction.
-// APIs that the file no longer has go offline. A file with the digest that was
+// APIs and topics that the file no longer has go offline. A file with the digest that was
 // applied last changes nothing and leaves no audit entry.
 func (s *Service) ApplyCatalog(ctx context.Context, actor string, f CatalogFile) (*CatalogDiff, error) {
 	if cat, err := s.store.Catalog(ctx); err != nil {
 		return nil, err
 	} else if applied(cat, f) {
-		return &CatalogDiff{Source: f.Source, Unchanged: len(f.APIs) + len(f.Packages)}, nil
+		return &CatalogDiff{Source: f.Source, Unchanged: f.size()}, nil
 	}
 	var p *catalogPlan
 	err := s.update(ctx, actor, func(tx Tx) (event, error) {
@@ -87,6 +88,11 @@ func (s *Service) ApplyCatalog(ctx context.Context, actor string, f CatalogFile)
 				return event{}, err
 			}
 		}
+		for i := range p.topics {
+			if err := tx.PutTopic(ctx, &p.topics[i]); err != nil {
+				return event{}, err
+			}
+		}
 		before, after := p.diff.audit(cat.Digests[f.Source], f.Digest)
 		return event{"catalog.apply", f.Source, before, after, catalogChange}, tx.PutCatalogDigest(ctx, f.Source, f.Digest)
 	})
@@ -95,6 +101,9 @@ func (s *Service) ApplyCatalog(ctx context.Context, actor string, f CatalogFile)
 	}
 	return &p.diff, nil
 }
+
+// size counts what the file declares.
+func (f *CatalogFile) size() int { return len(f.APIs) + len(f.Topics) + len(f.Packages) }
 
 // applied tells whether the very file was applied last.
 func applied(cat *Catalog, f CatalogFile) bool {
@@ -105,6 +114,7 @@ func applied(cat *Catalog, f CatalogFile) bool {
 type catalogPlan struct {
 	diff     CatalogDiff
 	apis     []API
+	topics   []Topic
 	packages []Package
 }
 
@@ -112,7 +122,7 @@ type catalogPlan struct {
 func planCatalog(cat *Catalog, f CatalogFile, now time.Time) (*catalogPlan, error) {
 	p := &catalogPlan{diff: CatalogDiff{Source: f.Source}}
 	if applied(cat, f) {
-		p.diff.Unchanged = len(f.APIs) + len(f.Packages)
+		p.diff.Unchanged = f.size()
 		return p, nil
 	}
 	if err := checkCatalogFile(f); err != nil {
@@ -127,6 +137,9 @@ func planCatalog(cat *Catalog, f CatalogFile, now time.Time) (*catalogPlan, erro
 		if err := p.addPackage(cat.pkg(pkg.Name), pkg); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.addTopics(cat, f, packages); err != nil {
+		return nil, err
 	}
 	next := make(map[string]API, len(cat.APIs)+len(f.APIs))
 	for _, a := range cat.APIs {

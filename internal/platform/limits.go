@@ -27,14 +27,32 @@ type quotaJSON struct {
 	Month int64 `json:"month,omitempty"`
 }
 
+// rateToJSON is nil for no rate.
+func rateToJSON(r limit.Rate) *rateJSON {
+	if r.IsZero() {
+		return nil
+	}
+	return &rateJSON{r.Requests, r.Period.String(), r.Burst}
+}
+
+// rate is the opposite of rateToJSON.
+func (j rateJSON) rate() (limit.Rate, error) {
+	if j == (rateJSON{}) {
+		return limit.Rate{}, nil
+	}
+	period, err := time.ParseDuration(j.Period)
+	if err != nil {
+		return limit.Rate{}, &FieldError{Field: "rate.period", Problem: fmt.Sprintf("%q is no duration", j.Period), Want: `a number with a unit: "1s", "1m", "1h"`}
+	}
+	return limit.Rate{Requests: j.Requests, Period: period, Burst: j.Burst}, nil
+}
+
 // MarshalJSON writes
 // {"rate":{"requests":100,"period":"1m0s","burst":200},"quota":{"day":1000}}.
 // Zero parts are left out.
 func (l Limits) MarshalJSON() ([]byte, error) {
 	var j limitsJSON
-	if !l.Rate.IsZero() {
-		j.Rate = &rateJSON{l.Rate.Requests, l.Rate.Period.String(), l.Rate.Burst}
-	}
+	j.Rate = rateToJSON(l.Rate)
 	if !l.Quota.IsZero() {
 		j.Quota = &quotaJSON{l.Quota.Day, l.Quota.Month}
 	}
@@ -52,11 +70,10 @@ func (l *Limits) UnmarshalJSON(data []byte) error {
 	}
 	*l = Limits{}
 	if j.Rate != nil {
-		period, err := time.ParseDuration(j.Rate.Period)
-		if err != nil {
-			return &FieldError{Field: "rate.period", Problem: fmt.Sprintf("%q is no duration", j.Rate.Period), Want: `a number with a unit: "1s", "1m", "1h"`}
+		var err error
+		if l.Rate, err = j.Rate.rate(); err != nil {
+			return err
 		}
-		l.Rate = limit.Rate{Requests: j.Rate.Requests, Period: period, Burst: j.Rate.Burst}
 	}
 	if j.Quota != nil {
 		l.Quota = limit.Quota{Day: j.Quota.Day, Month: j.Quota.Month}

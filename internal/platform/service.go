@@ -28,6 +28,9 @@ const (
 	ChangeToken
 	// ChangeUser is a change of a merchant; Key is the user's ID.
 	ChangeUser
+	// ChangePush is a change of an app's subscriptions or push keys; Key is the
+	// app's number in decimal.
+	ChangePush
 )
 
 // Change tells caches what to load again.
@@ -48,6 +51,9 @@ type ServiceOptions struct {
 	Now func() time.Time
 	// Rand is where IDs and secrets come from; nil means crypto/rand.
 	Rand io.Reader
+	// AllowHTTP tells whether callbacks to the host of a URL (a name or an
+	// address, without a port) may go by http. Nil allows none: https alone.
+	AllowHTTP func(host string) bool
 	// OnChange is called after a change is committed and before the method
 	// that made it returns. Nil means nobody listens.
 	OnChange func(Change)
@@ -58,22 +64,26 @@ type ServiceOptions struct {
 // audit log. A mistake in the input is a [FieldError]; other errors wrap
 // ErrNotFound, ErrConflict or ErrUnavailable. It is safe for concurrent use.
 type Service struct {
-	store    Store
-	now      func() time.Time
-	rand     io.Reader
-	onChange func(Change)
-	hasher   hasher
-	lockout  lockout
+	store     Store
+	now       func() time.Time
+	rand      io.Reader
+	allowHTTP func(host string) bool
+	onChange  func(Change)
+	hasher    hasher
+	lockout   lockout
 }
 
 // NewService makes a service over o.Store.
 func NewService(o ServiceOptions) *Service {
-	s := &Service{store: o.Store, now: o.Now, rand: o.Rand, onChange: o.OnChange, hasher: newHasher()}
+	s := &Service{store: o.Store, now: o.Now, rand: o.Rand, allowHTTP: o.AllowHTTP, onChange: o.OnChange, hasher: newHasher()}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if s.rand == nil {
 		s.rand = rand.Reader
+	}
+	if s.allowHTTP == nil {
+		s.allowHTTP = func(string) bool { return false }
 	}
 	if s.onChange == nil {
 		s.onChange = func(Change) {}

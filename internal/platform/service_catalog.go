@@ -180,7 +180,7 @@ func checkPackage(prefix string, p *Package) error {
 	return checkText(prefix+"description", p.Description, 0, maxDescription)
 }
 
-// DeletePackage removes a package that no API uses and no app holds.
+// DeletePackage removes a package that no API and no topic uses and no app holds.
 func (s *Service) DeletePackage(ctx context.Context, actor, name string) error {
 	if name == BasicPackage {
 		return fmt.Errorf("package %s is granted to every app and stays: %w", name, ErrConflict)
@@ -197,6 +197,11 @@ func (s *Service) DeletePackage(ctx context.Context, actor, name string) error {
 		for i := range cat.APIs {
 			if cat.APIs[i].Package == name {
 				return event{}, fmt.Errorf("package %s has the API %s: %w", name, cat.APIs[i].ID(), ErrConflict)
+			}
+		}
+		for i := range cat.Topics {
+			if cat.Topics[i].Package == name {
+				return event{}, fmt.Errorf("package %s has the topic %s: %w", name, cat.Topics[i].Name, ErrConflict)
 			}
 		}
 		if err := tx.DeletePackage(ctx, name); err != nil {

@@ -23,7 +23,7 @@ type Reader interface {
 	Apps(ctx context.Context, f AppFilter, p Page) ([]App, error)
 	// CountApps counts all apps.
 	CountApps(ctx context.Context) (int, error)
-	// Catalog loads all APIs, packages, plans, groups and platform limits.
+	// Catalog loads all APIs, topics, packages, plans, groups and platform limits.
 	Catalog(ctx context.Context) (*Catalog, error)
 	// Audit lists changes, newest first.
 	Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error)
@@ -38,6 +38,13 @@ type Reader interface {
 	Grants(ctx context.Context, f GrantFilter, p Page) ([]Grant, error)
 	// TokenInfo tells about the token of the SHA-256, unless it was revoked.
 	TokenInfo(ctx context.Context, hash [32]byte) (*TokenInfo, error)
+	// Subscription loads a subscription by its ID.
+	Subscription(ctx context.Context, id string) (*Subscription, error)
+	// Subscriptions lists subscriptions by ID.
+	Subscriptions(ctx context.Context, f SubscriptionFilter, p Page) ([]Subscription, error)
+	// PushKeys lists all push keys of the app with that ID, by number, with
+	// their secrets.
+	PushKeys(ctx context.Context, app string) ([]PushKey, error)
 }
 
 // Tx reads and writes the domain within one transaction.
@@ -49,6 +56,8 @@ type Tx interface {
 	DeleteApp(ctx context.Context, id string) error
 	PutAPI(ctx context.Context, a *API) error
 	DeleteAPI(ctx context.Context, name, version string) error
+	PutTopic(ctx context.Context, t *Topic) error
+	DeleteTopic(ctx context.Context, name string) error
 	PutPackage(ctx context.Context, p *Package) error
 	DeletePackage(ctx context.Context, name string) error
 	PutPlan(ctx context.Context, p *Plan) error
@@ -64,6 +73,12 @@ type Tx interface {
 	RevokeGrant(ctx context.Context, id string, at time.Time) error
 	// RevokeToken deletes the token; of a refresh token all of its family.
 	RevokeToken(ctx context.Context, t *TokenInfo) error
+	// PutSubscription writes a subscription. It sets Number on a new one. A
+	// topic that another one of the app and environment has is ErrConflict.
+	PutSubscription(ctx context.Context, s *Subscription) error
+	DeleteSubscription(ctx context.Context, id string) error
+	// PutPushKey writes a push key of the app.
+	PutPushKey(ctx context.Context, a *App, k *PushKey) error
 	AppendAudit(ctx context.Context, e *AuditEntry) error
 	// Announce tells the other nodes of the change, once it is committed.
 	// Where one process owns the store it does nothing.
@@ -73,6 +88,7 @@ type Tx interface {
 // Catalog is everything that the gate keeps in memory but the apps.
 type Catalog struct {
 	APIs     []API
+	Topics   []Topic
 	Packages []Package
 	Plans    []Plan
 	IPGroups []IPGroup

@@ -58,7 +58,7 @@ func checkCatalogFile(f CatalogFile) error {
 		}
 		apis[a.ID()] = true
 	}
-	return nil
+	return checkTopics(f)
 }
 
 // checkAPI checks one API; place names it as long as it has no proper ID.

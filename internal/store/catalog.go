@@ -19,6 +19,9 @@ func (r *reader) Catalog(ctx context.Context) (*platform.Catalog, error) {
 	if err := r.loadAPIs(ctx, c, limits); err != nil {
 		return nil, err
 	}
+	if err := r.loadTopics(ctx, c); err != nil {
+		return nil, err
+	}
 	if err := r.loadPlans(ctx, c, limits); err != nil {
 		return nil, err
 	}
@@ -121,7 +124,8 @@ func (t *tx) PutPackage(ctx context.Context, p *platform.Package) error {
 	return named(err, "package %q", p.Name)
 }
 
-// DeletePackage removes a package; ErrConflict while an API or an app has it.
+// DeletePackage removes a package; ErrConflict while an API, a topic or an app
+// has it.
 func (t *tx) DeletePackage(ctx context.Context, name string) error {
 	return t.delete(ctx, "package", `DELETE FROM packages WHERE name = ?`, name)
 }

@@ -160,8 +160,11 @@ func fromMicros(v sql.NullInt64) time.Time {
 	if !v.Valid {
 		return time.Time{}
 	}
-	return time.UnixMicro(v.Int64).UTC()
+	return fromUnixMicro(v.Int64)
 }
+
+// fromUnixMicro is the time that the database keeps as v.
+func fromUnixMicro(v int64) time.Time { return time.UnixMicro(v).UTC() }
 
 // orNull is s, or NULL where it is empty.
 func orNull(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }

@@ -4,14 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 const (
-	// copyBatch is how many rows are at hand at a time.
+	// copyBatch is how many rows are at hand at a time, and copyBytes how large
+	// their bodies may be, about.
 	copyBatch = 2000
+	copyBytes = 16 << 20
 	// copyPatience bounds a copy whose caller has set no deadline.
 	copyPatience = 24 * time.Hour
 )
@@ -19,7 +22,7 @@ const (
 // Copy moves everything from one store to another one, which may be of the
 // other engine and must be new: apps with their numbers, secrets (encrypted
 // again under the target's keys), merchants with their grants and tokens, the
-// catalog, limits, quota counts and the audit log; what counts upwards goes on after it. Then it compares every row
+// catalog, subscriptions, messages with their deliveries, limits, quota counts and the audit log; what counts upwards goes on after it. Then it compares every row
 // of both, decrypted secrets too, and names the first one that differs.
 //
 // All of that is one transaction of the target: a copy that is broken off, or
@@ -115,7 +118,7 @@ func (t *tx) copyFrom(ctx context.Context, r *reader, count func(int)) error {
 		return err
 	}
 	for _, table := range copyTables {
-		batch := make([][]any, 0, copyBatch)
+		batch, size := make([][]any, 0, copyBatch), 0
 		flush := func() error {
 			if len(batch) == 0 {
 				return nil
@@ -124,11 +127,17 @@ func (t *tx) copyFrom(ctx context.Context, r *reader, count func(int)) error {
 				return fmt.Errorf("writing %s: %w", table.name, err)
 			}
 			count(len(batch))
-			batch = batch[:0]
+			batch, size = batch[:0], 0
 			return nil
 		}
 		err := r.readRows(ctx, table, func(row []any) error {
-			if batch = append(batch, row); len(batch) == copyBatch {
+			batch = append(batch, row)
+			for _, value := range row {
+				if body, ok := value.([]byte); ok {
+					size += len(body)
+				}
+			}
+			if len(batch) == copyBatch || size >= copyBytes {
 				return flush()
 			}
 			return nil
@@ -152,46 +161,47 @@ func (t *tx) copyFrom(ctx context.Context, r *reader, count func(int)) error {
 	return nil
 }
 
-// writeRows writes a batch, with secrets under the target's key and audit
-// entries where there is room for them.
+// writeRows writes a batch, with secrets under the target's key, and with room
+// for rows that are partitioned by time.
 func (t *tx) writeRows(ctx context.Context, table copyTable, batch [][]any) error {
 	columns := table.names()
-	switch table.name {
-	case "app_credentials":
+	if table.sealed != nil {
 		columns = columns[:len(columns)-1]
 		for i, row := range batch {
-			sealed, err := t.seal(row)
+			sealed, err := t.seal(table.sealed, row)
 			if err != nil {
 				return err
 			}
 			batch[i] = sealed
 		}
-	case auditSeries.table:
+	}
+	for _, series := range t.store.series {
+		if series.table != table.name {
+			continue
+		}
+		at := slices.Index(columns, "at")
+		made := "" // rows come in the order of time
 		for _, row := range batch {
-			if err := t.room(ctx, auditSeries, time.UnixMicro(row[1].(int64))); err != nil {
-				return err
+			when := time.UnixMicro(row[at].(int64))
+			if p := series.partition(when); p.name != made {
+				made = p.name
+				if err := t.room(ctx, series, when); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return t.insertRows(ctx, table.name, columns, batch)
 }
 
-// The columns of a credential that readRows changes.
-const (
-	credentialSecret = 5
-	credentialKeyID  = 6
-	credentialAppID  = 10
-)
-
-// seal encrypts the secret of a credential's row and drops the app's ID.
-func (t *tx) seal(row []any) ([]any, error) {
-	if secret, ok := row[credentialSecret].([]byte); ok {
-		place := credentialPlace(row[credentialAppID].(string), int(row[1].(int64)))
-		id, sealed, err := t.keys.Load().Seal(t.store.rand, secret, place)
+// seal encrypts the secret of a row and drops the app's ID.
+func (t *tx) seal(s *sealedColumns, row []any) ([]any, error) {
+	if secret, ok := row[s.secret].([]byte); ok {
+		id, sealed, err := t.keys.Load().Seal(t.store.rand, secret, s.placeOf(row))
 		if err != nil {
 			return nil, err
 		}
-		row[credentialSecret], row[credentialKeyID] = sealed, id
+		row[s.secret], row[s.keyID] = sealed, id
 	}
-	return row[:credentialAppID], nil
+	return row[:len(row)-1], nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -30,12 +31,29 @@ type copyTable struct {
 	columns []column
 	// from is what to read from; empty is the table itself.
 	from string
+	// sealed is where its secret is; nil where it has none.
+	sealed *sealedColumns
+}
+
+// sealedColumns are the columns of an encrypted secret, by their index. The
+// last column is the app's ID, which is not of the table.
+type sealedColumns struct {
+	secret, keyID int
+	// place is what the secret is bound to: the app and its second column.
+	place func(appID string, number int) []byte
+}
+
+// placeOf is what the secret of a row is bound to.
+func (s *sealedColumns) placeOf(row []any) []byte {
+	return s.place(row[len(row)-1].(string), int(row[1].(int64)))
 }
 
 // copyTables are all tables with something to keep, each after those that it
 // refers to. Not among them: the master keys, which are each store's own, and
 // the log of changes, which is for caches of the store's own nodes.
-var copyTables = []copyTable{
+var copyTables = slices.Concat(domainTables, pushTables)
+
+var domainTables = []copyTable{
 	{name: "packages", key: 1, columns: []column{{"name", text}, {"title", text}, {"description", text}, {"source", text}}},
 	{name: "plans", key: 1, columns: []column{{"name", text}, {"title", text}}},
 	{name: "ip_groups", key: 1, columns: []column{{"name", text}}},
@@ -66,7 +84,8 @@ var copyTables = []copyTable{
 		{"created_at", integer},
 		{"expires_at", integer},
 		{"app_id", text},
-	}, from: `(SELECT c.*, a.id AS app_id FROM app_credentials c JOIN apps a ON a.number = c.app) AS credentials`},
+	}, from: `(SELECT c.*, a.id AS app_id FROM app_credentials c JOIN apps a ON a.number = c.app) AS credentials`,
+		sealed: &sealedColumns{5, 6, credentialPlace}},
 	{name: "app_dialects", key: 2, columns: []column{{"app", integer}, {"dialect", text}, {"method", text}}},
 	{name: "app_packages", key: 2, columns: []column{{"app", integer}, {"package", text}, {"valid_from", integer}, {"valid_until", integer}}},
 	{name: "apis", key: 2, columns: []column{
@@ -182,7 +201,7 @@ var copyTables = []copyTable{
 
 // counters are the tables whose rows are numbered upwards, without a number
 // that was given once being given again.
-var counters = []string{"apps", "audit"}
+var counters = []string{"apps", "audit", "subscriptions", "push_deliveries"}
 
 func (c copyTable) names() []string {
 	names := make([]string, len(c.columns))
@@ -206,25 +225,15 @@ func (r *reader) readRows(ctx context.Context, table copyTable, fn func([]any) e
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", table.name, err)
 		}
-		if keyID, ok := keyIDOf(table, row); ok {
-			place := credentialPlace(row[credentialAppID].(string), int(row[1].(int64)))
-			secret, err := r.keys.Load().Open(keyID, row[credentialSecret].([]byte), place)
+		if sealed := table.sealed; sealed != nil && row[sealed.keyID] != nil {
+			secret, err := r.keys.Load().Open(row[sealed.keyID].(string), row[sealed.secret].([]byte), sealed.placeOf(row))
 			if err != nil {
-				return fmt.Errorf("credential %v of app %v: %w", row[1], row[credentialAppID], err)
+				return fmt.Errorf("%s %v of app %v: %w", strings.TrimSuffix(strings.TrimPrefix(table.name, "app_"), "s"), row[1], row[len(row)-1], err)
 			}
-			row[credentialSecret], row[credentialKeyID] = secret, nil
+			row[sealed.secret], row[sealed.keyID] = secret, nil
 		}
 		return fn(row)
 	}, `SELECT `+strings.Join(names, ", ")+` FROM `+from+` ORDER BY `+strings.Join(names[:table.key], ", "))
-}
-
-// keyIDOf is the key that a row's secret is under, where it has one.
-func keyIDOf(table copyTable, row []any) (string, bool) {
-	if table.name != "app_credentials" {
-		return "", false
-	}
-	id, ok := row[credentialKeyID].(string)
-	return id, ok
 }
 
 // scan reads a row into values that are the same for both engines.

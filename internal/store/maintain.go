@@ -15,6 +15,10 @@ import (
 type Retention struct {
 	// Audit is for the log of changes: partitions of a month.
 	Audit time.Duration
+	// Messages is for what was published, Deliveries for the deliveries and what
+	// was posted, Attempts for the push link records: partitions of a day. A
+	// delivery that still waits at the end of its time is cancelled.
+	Messages, Deliveries, Attempts time.Duration
 }
 
 const (
@@ -34,13 +38,8 @@ const (
 // any point: the next call goes on.
 func (s *Store) Maintain(ctx context.Context, now time.Time, keep Retention) error {
 	if s.pool == nil {
-		for _, series := range s.series {
-			if err := s.prune(ctx, series, now, keep); err != nil {
-				return fmt.Errorf("deleting old rows of %s: %w", series.table, err)
-			}
-		}
 		_, err := s.Prune(ctx, now.Add(-keepEnded))
-		return err
+		return errors.Join(err, s.prunePush(ctx, now), s.pruneSeries(ctx, nil, now, keep))
 	}
 	if err := s.watch.down(); err != nil {
 		return err
@@ -54,31 +53,64 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, keep Retention) err
 	}
 	defer release(ctx, conn)
 	_, err = s.Prune(ctx, now.Add(-keepEnded))
-	errs := []error{s.makeAhead(ctx, now), s.pruneChanges(ctx, conn, now), err}
-	for _, series := range s.series {
-		if age := series.keep(keep); age > 0 {
-			errs = append(errs, s.dropOlder(ctx, conn, series, now.Add(-age)))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	err = errors.Join(s.makeAhead(ctx, now), s.pruneChanges(ctx, conn, now), err, s.prunePush(ctx, now), s.pruneSeries(ctx, conn, now, keep))
+	if err != nil {
 		return fmt.Errorf("maintaining the store: %w", err)
 	}
 	return nil
 }
 
-// prune deletes old rows of a SQLite table, the oldest first, and lets other
-// writers in between. Rows come in the order of time, so the first batch
-// without an old row is the end.
-func (s *Store) prune(ctx context.Context, series series, now time.Time, keep Retention) error {
-	age := series.keep(keep)
-	if age <= 0 {
-		return nil
+// pruneSeries removes the rows of each series that are older than its time: on
+// PostgreSQL by the connection of the one node that maintains.
+func (s *Store) pruneSeries(ctx context.Context, conn *pgx.Conn, now time.Time, keep Retention) error {
+	var errs []error
+	for _, series := range s.series {
+		age := series.keep(keep)
+		if age <= 0 {
+			continue
+		}
+		before := now.Add(-age)
+		if s.pool != nil { // whole partitions
+			before = series.partition(before).from
+		}
+		ready, err := true, error(nil)
+		if series.ready != nil {
+			ready, err = series.ready(s, ctx, before)
+		}
+		switch {
+		case err != nil || !ready:
+		case s.pool != nil:
+			err = s.dropOlder(ctx, conn, series, before)
+		default:
+			err = s.prune(ctx, series, before)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("deleting old rows of %s: %w", series.table, err))
+		}
 	}
+	return errors.Join(errs...)
+}
+
+// prune deletes old rows of a SQLite table, the oldest first, and lets other
+// writers in between. The first batch without an old row is the end.
+func (s *Store) prune(ctx context.Context, series series, before time.Time) error {
+	key := series.key
+	if key == "" {
+		key = "at, id"
+	}
+	return s.inBatches(ctx, func(c *conn) (int64, error) {
+		return c.exec(ctx, `DELETE FROM `+series.table+` WHERE at < ? AND (`+key+`) IN (SELECT `+key+` FROM `+series.table+` ORDER BY `+key+` LIMIT ?)`,
+			before.UnixMicro(), pruneBatch)
+	})
+}
+
+// inBatches runs fn, which changes at most a batch of rows, until there are
+// none, each time in a transaction of its own.
+func (s *Store) inBatches(ctx context.Context, fn func(*conn) (int64, error)) error {
 	for {
 		var n int64
-		err := s.update(ctx, nil, func(t *tx) (err error) {
-			n, err = t.exec(ctx, `DELETE FROM `+series.table+` WHERE at < ? AND id IN (SELECT id FROM `+series.table+` ORDER BY id LIMIT ?)`,
-				now.Add(-age).UnixMicro(), pruneBatch)
+		err := s.transaction(ctx, s.issuing(), nil, func(c *conn) (err error) {
+			n, err = fn(c)
 			return err
 		})
 		if err != nil || n == 0 {

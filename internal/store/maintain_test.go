@@ -16,7 +16,7 @@ import (
 const day = 24 * time.Hour
 
 // daysSeries is a series by days, as messages and reports are.
-var daysSeries = series{"test_days", byDay, func(Retention) time.Duration { return 30 * day }}
+var daysSeries = series{table: "test_days", keep: func(Retention) time.Duration { return 30 * day }}
 
 func addDaysSeries(t *testing.T, s *Store) {
 	t.Helper()

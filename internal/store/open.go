@@ -72,6 +72,7 @@ type Store struct {
 	series   []series
 	// rooms are the partitions that are known to be there.
 	rooms sync.Map
+	push  push
 
 	// pool has the connections of both, and watch follows the database; both
 	// are nil on SQLite.
@@ -83,7 +84,7 @@ var _ platform.Store = (*Store)(nil)
 
 // newStore takes over both pools.
 func newStore(e *engine, writer, readers *sql.DB, keys *Keyring, o Options) *Store {
-	s := &Store{engine: e, writer: writer, readers: readers, rand: o.Rand, now: o.Now, onChange: o.OnChange, series: []series{auditSeries}}
+	s := &Store{engine: e, writer: writer, readers: readers, rand: o.Rand, now: o.Now, onChange: o.OnChange, series: allSeries}
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}

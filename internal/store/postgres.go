@@ -46,8 +46,11 @@ func postgresEngine() *engine {
 		announce: `WITH change AS (INSERT INTO changes (kind, key, at) VALUES (?, ?, ?) RETURNING version)
 			SELECT pg_notify('` + changesChannel + `', version::text) FROM change`,
 		unhurried: `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)`,
-		counter:   map[string]counter{"apps": postgresCounter("apps_number_seq"), "audit": postgresCounter("audit_id_seq")},
-		patience:  patience,
+		counter: map[string]counter{
+			"apps": postgresCounter("apps_number_seq"), "audit": postgresCounter("audit_id_seq"),
+			"subscriptions": postgresCounter("subscriptions_number_seq"), "push_deliveries": postgresCounter("push_deliveries_id_seq"),
+		},
+		patience: patience,
 	}
 }
 

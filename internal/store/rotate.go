@@ -92,29 +92,31 @@ func (s *Store) rotate(ctx context.Context, fresh *Keyring, progress func(done, 
 	// hand for readers that began before the last batch.
 	s.keys.Store(both)
 	id := fresh.PrimaryID()
-	var total int
+	done, total := 0, 0
 	err := s.update(ctx, nil, func(t *tx) error {
-		return t.one(ctx, []any{&total}, `SELECT count(*) FROM app_credentials WHERE key_id <> ?`, id)
+		return t.one(ctx, []any{&total}, `SELECT (SELECT count(*) FROM app_credentials WHERE key_id <> ?) + (SELECT count(*) FROM push_keys WHERE key_id <> ?)`, id, id)
 	})
 	if err != nil {
 		return err
 	}
-	var last sealedRow
-	for done := 0; ; {
-		var batch []sealedRow
-		err := s.update(ctx, nil, func(t *tx) (err error) {
-			batch, err = t.resealAfter(ctx, last, id)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if len(batch) == 0 {
-			break
-		}
-		done, last = done+len(batch), batch[len(batch)-1]
-		if progress != nil {
-			progress(done, max(done, total))
+	for _, table := range sealedTables {
+		var last sealedRow
+		for {
+			var batch []sealedRow
+			err := s.update(ctx, nil, func(t *tx) (err error) {
+				batch, err = t.resealAfter(ctx, table, last, id)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if len(batch) == 0 {
+				break
+			}
+			done, last = done+len(batch), batch[len(batch)-1]
+			if progress != nil {
+				progress(done, max(done, total))
+			}
 		}
 	}
 	// A secret that is still under an old key refuses the removal of its key.
@@ -124,7 +126,20 @@ func (s *Store) rotate(ctx context.Context, fresh *Keyring, progress func(done, 
 	})
 }
 
-// sealedRow is a credential as a rotation sees it.
+// sealedTable is a table with secrets: each belongs to an app and has a number.
+type sealedTable struct {
+	name, column string
+	// what a row is, in errors.
+	what  string
+	place func(appID string, number int) []byte
+}
+
+var sealedTables = []sealedTable{
+	{"app_credentials", "secret", "credential", credentialPlace},
+	{"push_keys", "sealed", "push key", pushKeyPlace},
+}
+
+// sealedRow is a secret as a rotation sees it.
 type sealedRow struct {
 	app    uint64
 	number int
@@ -135,30 +150,30 @@ type sealedRow struct {
 
 // resealAfter re-encrypts the next batch of secrets that are not under the
 // key, and returns it.
-func (t *tx) resealAfter(ctx context.Context, last sealedRow, keyID string) ([]sealedRow, error) {
+func (t *tx) resealAfter(ctx context.Context, table sealedTable, last sealedRow, keyID string) ([]sealedRow, error) {
 	var batch []sealedRow
 	err := t.each(ctx, func(rows *sql.Rows) error {
 		var r sealedRow
 		err := rows.Scan(&r.app, &r.number, &r.appID, &r.keyID, &r.sealed)
 		batch = append(batch, r)
 		return err
-	}, `SELECT c.app, c.number, a.id, c.key_id, c.secret FROM app_credentials c JOIN apps a ON a.number = c.app
+	}, `SELECT c.app, c.number, a.id, c.key_id, c.`+table.column+` FROM `+table.name+` c JOIN apps a ON a.number = c.app
 		WHERE (c.app, c.number) > (?, ?) AND c.key_id <> ? ORDER BY c.app, c.number LIMIT ?`,
 		last.app, last.number, keyID, rotateBatch)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range batch {
-		place := credentialPlace(r.appID, r.number)
+		place := table.place(r.appID, r.number)
 		secret, err := t.keys.Load().Open(r.keyID, r.sealed, place)
 		if err != nil {
-			return nil, fmt.Errorf("credential %d of app %s: %w", r.number, r.appID, err)
+			return nil, fmt.Errorf("%s %d of app %s: %w", table.what, r.number, r.appID, err)
 		}
 		id, sealed, err := t.keys.Load().Seal(t.store.rand, secret, place)
 		if err != nil {
 			return nil, err
 		}
-		_, err = t.exec(ctx, `UPDATE app_credentials SET secret = ?, key_id = ? WHERE app = ? AND number = ?`, sealed, id, r.app, r.number)
+		_, err = t.exec(ctx, `UPDATE `+table.name+` SET `+table.column+` = ?, key_id = ? WHERE app = ? AND number = ?`, sealed, id, r.app, r.number)
 		if err != nil {
 			return nil, err
 		}

@@ -23,10 +23,37 @@ type series struct {
 	width width
 	// keep is for how long rows stay; 0 is for ever.
 	keep func(Retention) time.Duration
+	// with are the storage parameters of its partitions, which do not take them
+	// over from the table.
+	with string
+	// key orders the rows by age; empty is "at, id".
+	key string
+	// ready is what must be done before rows go that are older than the time;
+	// false says that they cannot go yet. Nil does nothing.
+	ready func(*Store, context.Context, time.Time) (bool, error)
 }
 
 // auditSeries is the log of changes.
-var auditSeries = series{"audit", byMonth, func(r Retention) time.Duration { return r.Audit }}
+var auditSeries = series{table: "audit", width: byMonth, keep: func(r Retention) time.Duration { return r.Audit }, key: "id"}
+
+// The series of the pusher. A delivery's payload stays as long as its record,
+// which leaves room for what completions write, so that no index hears of it.
+var (
+	messageSeries  = series{table: "push_messages", keep: func(r Retention) time.Duration { return r.Messages }}
+	deliverySeries = series{
+		table: "push_deliveries", with: "fillfactor = 80",
+		keep: func(r Retention) time.Duration { return r.Deliveries }, ready: (*Store).endOlder,
+	}
+	payloadSeries = series{
+		table: "push_payloads",
+		keep:  func(r Retention) time.Duration { return r.Deliveries }, ready: (*Store).freePayloads,
+	}
+	attemptSeries = series{table: "push_attempts", keep: func(r Retention) time.Duration { return r.Attempts }}
+)
+
+// allSeries are all of them, in the order in which old rows go: payloads after
+// the deliveries that refer to them.
+var allSeries = []series{auditSeries, messageSeries, deliverySeries, payloadSeries, attemptSeries}
 
 // aheadWidths is how many partitions are made before their time comes.
 const aheadWidths = 2
@@ -59,6 +86,13 @@ func (s series) parse(name string) (partition, bool) {
 	return s.partition(from), err == nil && s.partition(from).name == name
 }
 
+func (s series) parameters() string {
+	if s.with == "" {
+		return ""
+	}
+	return ` WITH (` + s.with + `)`
+}
+
 // room makes the partition for rows of that time, unless it is there. Other
 // transactions go on meanwhile: attaching a table stops nobody.
 func (t *tx) room(ctx context.Context, s series, at time.Time) error {
@@ -81,7 +115,7 @@ func (t *tx) room(ctx context.Context, s series, at time.Time) error {
 		t.madeRoom = true
 		for _, statement := range []string{
 			// What is there already was detached and not dropped yet.
-			`CREATE TABLE IF NOT EXISTS ` + p.name + ` (LIKE ` + s.table + ` INCLUDING DEFAULTS INCLUDING CONSTRAINTS)`,
+			`CREATE TABLE IF NOT EXISTS ` + p.name + ` (LIKE ` + s.table + ` INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)` + s.parameters(),
 			fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`, s.table, p.name, p.from.UnixMicro(), p.until.UnixMicro()),
 		} {
 			if _, err := t.exec(ctx, statement); err != nil {

@@ -22,7 +22,12 @@ func sqliteEngine() *engine {
 		folder:   "migrations/sqlite",
 		appByKey: fmt.Sprintf(appQuery, "app_key", "BLOB"),
 		appByID:  fmt.Sprintf(appQuery, "id", "BLOB"),
-		counter:  map[string]counter{"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit")},
+		counter: map[string]counter{"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
+			"push_deliveries": {
+				last: `SELECT last FROM push_numbers WHERE name = 'push_deliveries'`,
+				set:  []string{`UPDATE push_numbers SET last = ? WHERE name = 'push_deliveries'`},
+			},
+		},
 		conflict: func(err error) bool {
 			var e *sqlite.Error
 			if !errors.As(err, &e) {
@@ -85,8 +90,10 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 			userQuery+` WHERE `+userByID, grantQuery+` WHERE `+liveGrant); err != nil {
 			return err
 		}
-		s.writes, err = s.prepare(ctx, s.writer, beginWork, undoWork, endWork, redeemCode, insertTokens(1), insertTokens(2),
-			replaceToken, s.engine.findGrant(), prolongGrant, insertFamily, insertCode)
+		s.writes, err = s.prepare(ctx, s.writer, append([]string{
+			beginWork, undoWork, endWork, redeemCode, insertTokens(1), insertTokens(2),
+			replaceToken, s.engine.findGrant(), prolongGrant, insertFamily, insertCode,
+		}, pushStatements...)...)
 		if err == nil {
 			s.group = startGroup(s) //nolint:contextcheck // it lives as long as the store
 		}

@@ -120,7 +120,7 @@ func (s *Store) CountApps(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// Catalog loads all APIs, packages, plans, groups and platform limits.
+// Catalog loads all APIs, topics, packages, plans, groups and platform limits.
 func (s *Store) Catalog(ctx context.Context) (c *platform.Catalog, err error) {
 	err = s.view(ctx, func(r *reader) error { c, err = r.Catalog(ctx); return err })
 	return c, err

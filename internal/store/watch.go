@@ -141,15 +141,7 @@ func (s *Store) Watch(ctx context.Context, w Watcher) {
 // watchSession follows over one connection until that fails; worked tells
 // whether it ever answered.
 func (s *Store) watchSession(ctx context.Context, w Watcher) (worked bool, err error) {
-	config := s.pool.Config().ConnConfig
-	config.ConnectTimeout = min(config.ConnectTimeout, pollTimeout)
-	patience := 2 * pollTimeout // the names to look up, and the first host
-	for range config.Fallbacks {
-		patience += pollTimeout
-	}
-	dial, cancel := context.WithTimeout(ctx, patience)
-	conn, err := pgx.ConnectConfig(dial, config)
-	cancel()
+	conn, err := s.dial(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -169,6 +161,19 @@ func (s *Store) watchSession(ctx context.Context, w Watcher) (worked bool, err e
 			return worked, err
 		}
 	}
+}
+
+// dial makes a connection to listen on. It gives up soon: there is a next try.
+func (s *Store) dial(ctx context.Context) (*pgx.Conn, error) {
+	config := s.pool.Config().ConnConfig
+	config.ConnectTimeout = min(config.ConnectTimeout, pollTimeout)
+	patience := 2 * pollTimeout // the names to look up, and the first host
+	for range config.Fallbacks {
+		patience += pollTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return pgx.ConnectConfig(ctx, config)
 }
 
 // ask bounds a question to the database.

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+const (
+	// lockEndpoints locks the rows of active subscriptions until the claim is
+	// committed, and leaves out those that another node has. It notes the places
+	// of those that it got for the next statement, which must be another one: it
+	// sees what was committed before these were locked. So caps, and the order of
+	// keys, hold over all nodes.
+	lockEndpoints = `WITH held AS MATERIALIZED (
+			SELECT a.place, s.number FROM unnest($1::bigint[]) WITH ORDINALITY AS a (number, place) JOIN subscriptions s ON s.number = a.number
+			WHERE s.status = 'active' FOR UPDATE OF s SKIP LOCKED)
+		SELECT ` + sqlNow + `, string_to_array(set_config('open_platform.claim', coalesce((SELECT string_agg(place::text, ',') FROM held), ''), true), ',')::bigint[],
+			CASE WHEN (SELECT count(*) FROM held) < cardinality($1::bigint[]) THEN ARRAY(
+				SELECT s.number FROM unnest($1::bigint[]) AS a (number) JOIN subscriptions s ON s.number = a.number
+				WHERE s.status = 'active' AND s.number NOT IN (SELECT number FROM held)) END`
+
+	// claimDue takes what is due. Deliveries that others are changing are left
+	// out: they are due again when that is done. Of a subscription with something
+	// due that was not taken, a row tells since when, and, in the place of the
+	// end of a grant, whether it could be taken now.
+	claimDue = `WITH clock AS MATERIALIZED (SELECT ` + sqlNow + ` AS now),
+		asked AS MATERIALIZED (
+			SELECT e.*, c.oldest, c.keys, greatest(least(e.room, e.cap - c.n), 0) AS free
+			FROM (SELECT ($1::bigint[])[i] AS subscription, ($2::int[])[i] AS room, ($3::int[])[i] AS cap, ($4::boolean[])[i] AS ordered,
+					($5::bigint[])[i] AS due, ($6::bigint[])[i] AS claimed
+				FROM unnest(string_to_array(current_setting('open_platform.claim'), ',')::int[]) AS i) e
+			CROSS JOIN LATERAL (
+				SELECT count(*)::int AS n, min(q.claimed_at) AS oldest, array_agg(q.order_key) FILTER (WHERE e.ordered AND q.order_key IS NOT NULL) AS keys
+				FROM push_queue q WHERE q.subscription = e.subscription AND q.state = 1 AND q.claimed_at >= e.claimed) c),
+		found AS MATERIALIZED (
+			SELECT a.subscription, a.free, a.ordered, a.oldest, q.id, q.due_at,
+				a.ordered AND q.order_key IS NOT NULL AND EXISTS (
+					SELECT 1 FROM push_queue o WHERE o.subscription = a.subscription AND o.order_key = q.order_key AND o.id < q.id) AS behind,
+				NOT a.ordered OR q.order_key IS NULL OR q.order_key <> ALL (coalesce(a.keys, '{}')) AS free_key
+			FROM asked a CROSS JOIN clock CROSS JOIN LATERAL (
+				SELECT q.id, q.due_at, q.order_key FROM push_queue q
+				WHERE q.subscription = a.subscription AND q.state = 0 AND NOT q.held AND q.due_at >= a.due AND q.due_at <= clock.now
+				ORDER BY q.due_at, q.id LIMIT a.free + CASE WHEN a.ordered AND a.free > 0 THEN ` + lookahead + ` ELSE 1 END FOR UPDATE SKIP LOCKED) q),
+		ranked AS MATERIALIZED (
+			SELECT f.*, row_number() OVER (PARTITION BY f.subscription ORDER BY f.due_at, f.id) AS place
+			FROM found f WHERE f.free_key AND NOT f.behind),
+		taken AS (
+			UPDATE push_queue q SET state = 1, fence = q.fence + 1, claimed_at = c.now, lease_until = c.now + $8, node = $7, owed = greatest(q.owed - 1, 0),
+				cause = CASE WHEN q.owed > 0 THEN 1 ELSE q.cause END, tries = CASE WHEN q.owed > 0 THEN 0 ELSE q.tries END,
+				first_attempt = CASE WHEN q.owed > 0 THEN NULL ELSE q.first_attempt END
+			FROM ranked r, clock c WHERE q.id = r.id AND r.place <= r.free
+			RETURNING q.*, coalesce(r.oldest, c.now) AS oldest),
+		held AS (UPDATE push_queue q SET held = true FROM found f WHERE q.id = f.id AND f.behind),
+		freed AS (
+			UPDATE push_queue q SET held = false, due_at = c.now
+			FROM clock c, (SELECT h.id FROM asked a CROSS JOIN LATERAL (
+				SELECT h.id FROM push_queue h WHERE h.subscription = a.subscription AND h.held LIMIT ` + lookahead + ` FOR UPDATE SKIP LOCKED) h WHERE NOT a.ordered) h
+			WHERE q.id = h.id RETURNING q.subscription, q.due_at)
+		SELECT t.subscription, t.oldest, t.id, t.at, t.app, t.fence, t.message_at, t.message_id, t.topic, coalesce(t.user_id, ''), coalesce(t.order_key, ''),
+			t.attempts, t.tries, t.cause, t.first_attempt, t.due_at, t.payload_at, t.payload_id, p.key_number, p.body,
+			t.grant_id IS NOT NULL AND NOT EXISTS (
+				SELECT 1 FROM grants g WHERE g.id = t.grant_id AND g.revoked_at IS NULL AND g.expires_at > (SELECT now FROM clock))
+		FROM taken t LEFT JOIN push_payloads p ON p.at = t.payload_at AND p.id = t.payload_id AND p.at >= $9
+		UNION ALL
+		SELECT m.subscription, 0, 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, 0::smallint, NULL, min(m.due_at), 0, 0, NULL, NULL, bool_or(m.more) FROM (
+			SELECT r.subscription, r.due_at, true AS more FROM ranked r WHERE r.place = r.free + 1
+			UNION ALL SELECT f.subscription, max(f.due_at), true FROM found f WHERE f.ordered GROUP BY f.subscription, f.free HAVING count(*) >= f.free + ` + lookahead + `
+			UNION ALL SELECT f.subscription, f.due_at, false FROM found f WHERE NOT f.free_key AND NOT f.behind
+			UNION ALL SELECT f.subscription, f.due_at, true FROM freed f) m GROUP BY m.subscription`
+
+	// loadPayloads loads what is posted.
+	loadPayloads = `SELECT p.at, p.id, p.key_number, p.body FROM unnest($1::bigint[], $2::bigint[]) AS w (at, id)
+		JOIN push_payloads p ON p.at = w.at AND p.id = w.id AND p.at >= $3 AND p.at <= $4`
+)
+
+// youngPayload is the age up to which a claim loads payloads itself; older ones
+// are loaded after it. What is posted is younger almost always, and a statement
+// with a bound opens few of the partitions.
+const youngPayload = 36 * time.Hour
+
+// payloadRef is a payload that a claim did not load, and the work that it is for.
+type payloadRef struct {
+	at, id int64
+	work   int
+}
+
+// claimPostgres claims in one round trip, or two where a payload is old.
+func (s *Store) claimPostgres(ctx context.Context, c pusher.Claim) (r pusher.ClaimResult, err error) {
+	ask, began := newEndpointRows(c.Endpoints), time.Now()
+	due, claimed := s.push.looked.bounds(c.Endpoints, began)
+	found := map[uint64]look{}
+	var old []payloadRef
+	b := planned()
+	b.Queue(lockEndpoints, ask.subscriptions).QueryRow(func(row pgx.Row) error {
+		var now int64
+		var places, busy []int64
+		if err := row.Scan(&now, &places, &busy); err != nil {
+			return err
+		}
+		for _, i := range places {
+			found[c.Endpoints[i-1].Subscription] = look{due: now - lateCommit.Microseconds(), claimed: claimed[i-1]}
+		}
+		for _, n := range busy {
+			r.Busy = append(r.Busy, uint64(n))
+		}
+		return nil
+	})
+	b.Queue(claimDue, ask.subscriptions, ask.rooms, ask.caps, ask.ordered, due, claimed, c.Node, c.Lease.Microseconds(),
+		s.now().Add(-youngPayload).UnixMicro()).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var w claimedRow
+			if err := w.scan(rows); err != nil {
+				return err
+			}
+			l := found[w.Subscription]
+			if w.ID.ID == 0 {
+				if l.due = min(l.due, w.due); w.Revoked {
+					r.More = append(r.More, w.Subscription)
+				}
+			} else {
+				if !w.loaded {
+					old = append(old, payloadRef{w.payloadAt, w.payloadID, len(r.Work)})
+				}
+				r.Work = append(r.Work, w.Work)
+				l.claimed = w.oldest
+			}
+			found[w.Subscription] = l
+		}
+		return rows.Err()
+	})
+	if err := s.pipeline(ctx, b); err != nil {
+		return pusher.ClaimResult{}, err
+	}
+	s.push.looked.note(found, due, c.Endpoints, began, time.Since(began))
+	return r, s.loadOld(ctx, r.Work, old)
+}
+
+// endpointRows are endpoints by column.
+type endpointRows struct {
+	subscriptions []int64
+	rooms, caps   []int32
+	ordered       []bool
+}
+
+func newEndpointRows(endpoints []pusher.Endpoint) (r endpointRows) {
+	for _, e := range endpoints {
+		r.subscriptions, r.ordered = append(r.subscriptions, int64(e.Subscription)), append(r.ordered, e.Ordered)
+		r.rooms, r.caps = append(r.rooms, smallCount(e.Room)), append(r.caps, smallCount(e.Concurrency))
+	}
+	return r
+}
+
+// smallCount is n within what a claim counts with.
+func smallCount(n int) int32 { return int32(max(0, min(n, 1_000_000))) }
+
+// claimedRow is a row of claimDue.
+type claimedRow struct {
+	pusher.Work
+	oldest, due, payloadAt, payloadID int64
+	loaded                            bool
+}
+
+func (w *claimedRow) scan(rows pgx.Rows) error {
+	var first, key *int64
+	err := rows.Scan(&w.Subscription, &w.oldest, &w.ID.ID, &w.ID.At, &w.App, &w.Fence, &w.Message.At, &w.Message.ID, &w.Topic, &w.User, &w.Key,
+		&w.Attempt, &w.Tries, &w.Cause, &first, &w.due, &w.payloadAt, &w.payloadID, &key, &w.Body, &w.Revoked)
+	if err != nil || w.ID.ID == 0 {
+		return err
+	}
+	w.Attempt, w.Tries = w.Attempt+1, w.Tries+1
+	w.Created, w.Due = fromUnixMicro(w.ID.At), fromUnixMicro(w.due)
+	if first != nil {
+		w.FirstAttempt = fromUnixMicro(*first)
+	}
+	if w.loaded = key != nil; w.loaded {
+		w.KeyNumber = int(*key)
+	}
+	return nil
+}
+
+// loadOld loads the payloads that the claim left out. What is gone stays empty.
+func (s *Store) loadOld(ctx context.Context, work []pusher.Work, old []payloadRef) error {
+	if len(old) == 0 {
+		return nil
+	}
+	ats, ids := make([]int64, len(old)), make([]int64, len(old))
+	byID := make(map[[2]int64][]int, len(old))
+	for i, p := range old {
+		ats[i], ids[i] = p.at, p.id
+		byID[[2]int64{p.at, p.id}] = append(byID[[2]int64{p.at, p.id}], p.work)
+	}
+	b := planned()
+	b.Queue(loadPayloads, ats, ids, slices.Min(ats), slices.Max(ats)).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var at, id int64
+			var key int
+			var body []byte
+			if err := rows.Scan(&at, &id, &key, &body); err != nil {
+				return err
+			}
+			for _, i := range byID[[2]int64{at, id}] {
+				work[i].Body, work[i].KeyNumber = body, key
+			}
+		}
+		return rows.Err()
+	})
+	return s.pipeline(ctx, b)
+}

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// idBatch is how many deliveries one statement names.
+const idBatch = 256
+
+// endedDelivery is a delivery that was taken out of the queue.
+type endedDelivery struct {
+	id           pusher.DeliveryID
+	subscription uint64
+	fence        int64
+}
+
+// lockQueue keeps the queue's rows that the query selects from others until the
+// transaction ends. Everybody takes them in the order of their ids, and
+// before any record, so that nobody waits in a circle.
+func (c *conn) lockQueue(ctx context.Context, with, from string, args ...any) error {
+	if c.engine.lockRow == "" {
+		return nil
+	}
+	return c.each(ctx, func(*sql.Rows) error { return nil },
+		with+`SELECT q.id FROM push_queue q `+from+` ORDER BY q.id`+c.engine.lockRow+` OF q`, args...)
+}
+
+// lockOrdered keeps the ordered subscriptions of the queue's rows from others:
+// who leaves the queue lets the next of its key go, for which the subscription is
+// locked.
+func (c *conn) lockOrdered(ctx context.Context, with, from string, args ...any) error {
+	if c.engine.lockRow == "" {
+		return nil
+	}
+	return c.each(ctx, func(*sql.Rows) error { return nil }, with+`SELECT s.number FROM subscriptions s
+		WHERE s.number IN (SELECT q.subscription FROM push_queue q `+from+` AND q.order_key IS NOT NULL) ORDER BY s.number`+c.engine.lockRow, args...)
+}
+
+// endLive takes the deliveries out of the queue that are in it and meet the
+// condition, which may name the queue q and the record d, and ends them in a
+// state. Who has one under way finds its fence stale.
+func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pusher.State, condition string, args ...any) ([]endedDelivery, error) {
+	var all []endedDelivery
+	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
+		list, named := idList(some)
+		from := `JOIN ids ON ids.at = q.at AND ids.id = q.id JOIN push_deliveries d ON d.at = q.at AND d.id = q.id WHERE ` + condition
+		if err := c.lockQueue(ctx, list, from, append(named, args...)...); err != nil {
+			return nil, err
+		}
+		if err := c.lockOrdered(ctx, list, from, append(named, args...)...); err != nil {
+			return nil, err
+		}
+		var ended []endedDelivery
+		err := c.each(ctx, func(rows *sql.Rows) error {
+			var e endedDelivery
+			err := rows.Scan(&e.id.At, &e.id.ID, &e.subscription, &e.fence)
+			ended = append(ended, e)
+			return err
+		}, list+`DELETE FROM push_queue WHERE id IN (SELECT q.id FROM push_queue q `+from+`) RETURNING at, id, subscription, fence`, append(named, args...)...)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.recordEnded(ctx, ended, state); err != nil {
+			return nil, err
+		}
+		all = append(all, ended...)
+	}
+	return all, nil
+}
+
+// recordEnded writes how deliveries that left the queue ended.
+func (c *conn) recordEnded(ctx context.Context, ended []endedDelivery, state pusher.State) error {
+	if len(ended) == 0 {
+		return nil
+	}
+	n := listLength(len(ended))
+	args := make([]any, 0, 3*n+1)
+	for i := range n {
+		e := ended[min(i, len(ended)-1)]
+		args = append(args, e.id.At, e.id.ID, e.fence)
+	}
+	_, err := c.exec(ctx, `WITH ended (at, id, fence) AS (VALUES (`+bigints(3)+`)`+strings.Repeat(`, (?, ?, ?)`, n-1)+`)
+		UPDATE push_deliveries SET state = ?, fence = ended.fence FROM ended
+		WHERE push_deliveries.at = ended.at AND push_deliveries.id = ended.id`, append(args, uint8(state))...)
+	return err
+}
+
+// sortedIDs is the ids, each once, in the order in which rows are locked.
+func sortedIDs(ids []pusher.DeliveryID) []pusher.DeliveryID {
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, func(a, b pusher.DeliveryID) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.At, b.At)) })
+	return slices.Compact(ids)
+}
+
+// listLength is how many rows a list of n in a statement has: one of few numbers,
+// since each is a statement of its own. What is missing repeats the last row.
+func listLength(n int) int {
+	length := 1
+	for length < n {
+		length *= 4
+	}
+	return length
+}
+
+// idList begins a statement that names deliveries: ids (at, id).
+func idList(ids []pusher.DeliveryID) (with string, args []any) {
+	n := listLength(len(ids))
+	args = make([]any, 0, 2*n)
+	for i := range n {
+		id := ids[min(i, len(ids)-1)]
+		args = append(args, id.At, id.ID)
+	}
+	list := `VALUES (` + bigints(2) + `)` + strings.Repeat(`, (?, ?)`, n-1)
+	return `WITH ids (at, id) AS (SELECT DISTINCT * FROM (` + list + `) AS list) `, args
+}
+
+// bigints is n placeholders whose type PostgreSQL must be told.
+func bigints(n int) string {
+	return `CAST(? AS BIGINT)` + strings.Repeat(`, CAST(? AS BIGINT)`, n-1)
+}

@@ -1,0 +1,208 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// deliveryState is the state of a delivery d as people see it. While it is in
+// the queue, that and its subscription tell; what is left of a deleted
+// subscription will never be attempted.
+const deliveryState = `CASE WHEN q.id IS NULL THEN d.state WHEN s.number IS NULL THEN 5
+	WHEN q.state = 1 THEN 1 WHEN s.status = 'active' THEN 0 ELSE 4 END`
+
+// stateJoins are what deliveryState looks at.
+const stateJoins = ` LEFT JOIN push_queue q ON q.id = d.id LEFT JOIN subscriptions s ON s.number = d.subscription`
+
+// listDefault is how many rows a list has whose limit is not positive.
+const listDefault = 100
+
+func listLimit(limit int) int {
+	if limit <= 0 {
+		return listDefault
+	}
+	return limit
+}
+
+// conditions is a WHERE clause.
+type conditions struct {
+	where []string
+	args  []any
+}
+
+func (c *conditions) add(condition string, args ...any) {
+	c.where, c.args = append(c.where, condition), append(c.args, args...)
+}
+
+// and is both of them together.
+func (c conditions) and(other conditions) conditions {
+	return conditions{slices.Concat(c.where, other.where), slices.Concat(c.args, other.args)}
+}
+
+func (c conditions) String() string {
+	if len(c.where) == 0 {
+		return ""
+	}
+	return ` WHERE ` + strings.Join(c.where, " AND ")
+}
+
+// olderThan goes on with a list, newest first. The plain bound leaves whole
+// partitions out.
+func (c *conditions) olderThan(alias string, after pusher.Cursor) {
+	if after != (pusher.Cursor{}) {
+		c.add(alias+`.at <= ? AND (`+alias+`.at, `+alias+`.id) < (?, ?)`, after.At, after.At, after.ID)
+	}
+}
+
+// newerThan goes on with a list, oldest first.
+func (c *conditions) newerThan(alias string, after pusher.Cursor) {
+	if after != (pusher.Cursor{}) {
+		c.add(alias+`.at >= ? AND (`+alias+`.at, `+alias+`.id) > (?, ?)`, after.At, after.At, after.ID)
+	}
+}
+
+// madeBetween bounds when it was made.
+func (c *conditions) madeBetween(alias string, f pusher.Filter) {
+	if !f.Since.IsZero() {
+		c.add(alias+`.at >= ?`, f.Since.UnixMicro())
+	}
+	if !f.Until.IsZero() {
+		c.add(alias+`.at < ?`, f.Until.UnixMicro())
+	}
+}
+
+// impossible tells whether a filter asks for a text that no row can have.
+func impossible(f pusher.Filter) bool {
+	return !storable(f.Topic + f.User + string(f.Environment))
+}
+
+// selection is the deliveries that a filter selects.
+type selection struct {
+	// from is where to read them: d is the record, and alias has the columns at
+	// and id by which an index gives them in order.
+	from, alias string
+	// indexed is what the index does, rest is looked at row by row.
+	indexed, rest conditions
+}
+
+// selectDeliveries finds the shortest way to what the filter selects. Failed
+// deliveries, and those of an app that live, are few among many that are over,
+// and have tables of their own.
+func selectDeliveries(f pusher.Filter) selection {
+	s := selection{from: `push_deliveries d`, alias: "d"}
+	states := statesOf(f)
+	owned := f.App > 0 || f.Subscription > 0
+	switch {
+	case slices.Equal(states, []pusher.State{pusher.Failed}):
+		s.from, s.alias = `push_failed x JOIN push_deliveries d ON d.at = x.at AND d.id = x.id`, "x"
+	case owned && len(states) > 0 && !slices.ContainsFunc(states, isFinal):
+		s.from, s.alias = `push_queue x JOIN push_deliveries d ON d.at = x.at AND d.id = x.id`, "x"
+	}
+	s.indexed.madeBetween(s.alias, f)
+	if f.Message != (pusher.MessageID{}) {
+		s.indexed.add(`d.message_at = ? AND d.message_id = ? AND d.at >= ?`, f.Message.At, f.Message.ID, f.Message.At)
+	}
+	switch {
+	case f.App > 0:
+		s.indexed.add(s.alias+`.app = ?`, int64(f.App))
+	case owned:
+		s.indexed.add(s.alias+`.app = (SELECT app FROM subscriptions WHERE number = ?)`, int64(f.Subscription))
+	}
+	if f.User != "" {
+		if !owned && s.alias == "d" {
+			s.indexed.add(`d.user_id = ?`, f.User)
+		} else {
+			s.rest.add(`d.user_id = ?`, f.User)
+		}
+	}
+	if f.Subscription > 0 {
+		s.rest.add(`d.subscription = ?`, int64(f.Subscription))
+	}
+	if f.Environment != "" {
+		s.rest.add(`d.environment = ?`, string(f.Environment))
+	}
+	if f.Topic != "" {
+		s.rest.add(`d.topic = ?`, f.Topic)
+	}
+	if len(states) > 0 {
+		s.rest.add(deliveryState + ` IN (` + stateList(states) + `)`)
+	}
+	return s
+}
+
+// newest is the list of a selection: columns, what they are read from, and
+// which page.
+func (s selection) newest(columns, joins string, after pusher.Cursor, limit int) (query string, args []any) {
+	where := s.indexed.and(s.rest)
+	where.olderThan(s.alias, after)
+	return `SELECT ` + columns + ` FROM ` + s.from + joins + where.String() +
+		` ORDER BY ` + s.alias + `.at DESC, ` + s.alias + `.id DESC LIMIT ?`, append(where.args, listLimit(limit))
+}
+
+// selectMessages is the keys of the messages that a filter selects, newest
+// first, as a subquery. Those of an app are found by its deliveries, of which
+// the first have the time of their message.
+func selectMessages(f pusher.Filter, after pusher.Cursor, limit int) (query string, args []any) {
+	from, alias := `push_messages m`, "m"
+	var where conditions
+	if f.App > 0 {
+		from, alias = `push_deliveries o JOIN push_messages m ON m.at = o.message_at AND m.id = o.message_id`, "o"
+		where.add(`o.app = ? AND o.origin_id IS NULL`, int64(f.App))
+		where.madeBetween("o", f)
+		if after != (pusher.Cursor{}) {
+			where.add(`o.at <= ?`, after.At)
+		}
+	}
+	where.madeBetween("m", f)
+	where.olderThan("m", after)
+	if f.Message != (pusher.MessageID{}) {
+		where.add(`m.at = ? AND m.id = ?`, f.Message.At, f.Message.ID)
+	}
+	if f.User != "" {
+		where.add(`m.user_id = ?`, f.User)
+	}
+	if f.Topic != "" {
+		where.add(`m.topic = ?`, f.Topic)
+	}
+	if f.Environment != "" {
+		where.add(`m.environment = ?`, string(f.Environment))
+	}
+	if states := statesOf(f); f.Subscription > 0 || len(states) > 0 {
+		var some conditions
+		some.add(`d.message_at = m.at AND d.message_id = m.id AND d.at >= m.at`)
+		if f.App > 0 {
+			some.add(`d.app = ?`, int64(f.App))
+		}
+		if f.Subscription > 0 {
+			some.add(`d.subscription = ?`, int64(f.Subscription))
+		}
+		if len(states) > 0 {
+			some.add(deliveryState + ` IN (` + stateList(states) + `)`)
+		}
+		where.add(`EXISTS (SELECT 1 FROM push_deliveries d`+stateJoins+some.String()+`)`, some.args...)
+	}
+	return `SELECT m.at, m.id FROM ` + from + where.String() + ` ORDER BY ` + alias + `.at DESC, m.id DESC LIMIT ?`,
+		append(where.args, listLimit(limit))
+}
+
+// statesOf is the states of a filter, each once.
+func statesOf(f pusher.Filter) []pusher.State {
+	return slices.Compact(slices.Sorted(slices.Values(f.States)))
+}
+
+func isFinal(s pusher.State) bool {
+	return s != pusher.Pending && s != pusher.Delivering && s != pusher.Suspended
+}
+
+// stateList is states in SQL: there are few lists of them, and each is a
+// statement of its own.
+func stateList(states []pusher.State) string {
+	text := make([]string, len(states))
+	for i, s := range states {
+		text[i] = fmt.Sprint(uint8(s))
+	}
+	return strings.Join(text, ", ")
+}

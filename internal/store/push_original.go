@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// Original loads a message, to encrypt it anew. Its digest is not kept.
+func (s *Store) Original(ctx context.Context, id pusher.MessageID) (*pusher.Message, error) {
+	m := &pusher.Message{ID: id}
+	var user, key, idempotency sql.NullString
+	var time sql.NullInt64
+	err := s.load(func(r *reader) error {
+		return r.one(ctx, []any{&m.Environment, &m.Topic, &user, &key, &time, &m.Data, &idempotency},
+			`SELECT environment, topic, user_id, order_key, time, data, idempotency FROM push_messages WHERE at = ? AND id = ?`, id.At, id.ID)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("loading a message: %w", err)
+	}
+	m.User, m.Key, m.Idempotency, m.Time = user.String, key.String, idempotency.String, fromMicros(time)
+	return m, nil
+}
+
+const (
+	grantedPostgres = `SELECT g.id, g.user_id, a.id, g.app, g.environment, g.scopes, g.created_at, g.expires_at
+		FROM unnest($1::text[]) AS u (id) JOIN grants g ON g.user_id = u.id JOIN apps a ON a.number = g.app
+		WHERE g.environment = $2 AND g.revoked_at IS NULL AND g.expires_at > ` + sqlNow
+	grantedSQLite = grantQuery + ` WHERE g.user_id IN (SELECT value FROM json_each(?)) AND g.environment = ? AND g.revoked_at IS NULL AND g.expires_at > ?`
+)
+
+// Granted lists the grants of the users that hold now.
+func (s *Store) Granted(ctx context.Context, e platform.Environment, users []string) (grants []platform.Grant, err error) {
+	users = slices.Clone(users)
+	slices.Sort(users)
+	users = slices.DeleteFunc(slices.Compact(users), func(u string) bool { return !storable(u) })
+	if len(users) == 0 {
+		return nil, nil
+	}
+	if s.pool != nil {
+		grants, err = s.grantedPostgres(ctx, e, users)
+	} else {
+		list, _ := json.Marshal(users) // strings cannot fail
+		err = s.load(func(r *reader) error {
+			return r.each(ctx, func(rows *sql.Rows) error {
+				grants = append(grants, platform.Grant{})
+				return scanGrant(rows, &grants[len(grants)-1])
+			}, grantedSQLite, string(list), string(e), s.now().UnixMicro())
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking up grants: %w", err)
+	}
+	return grants, nil
+}
+
+func (s *Store) grantedPostgres(ctx context.Context, e platform.Environment, users []string) (grants []platform.Grant, err error) {
+	b := planned()
+	b.Queue(grantedPostgres, users, string(e)).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var g platform.Grant
+			var scopes sql.NullString
+			var created, expires sql.NullInt64
+			if err := rows.Scan(&g.ID, &g.User, &g.App, &g.AppNumber, &g.Environment, &scopes, &created, &expires); err != nil {
+				return err
+			}
+			list, err := parseList(scopes)
+			if err != nil {
+				return err
+			}
+			g.Scopes, g.CreatedAt, g.ExpiresAt = list, fromMicros(created), fromMicros(expires)
+			grants = append(grants, g)
+		}
+		return rows.Err()
+	})
+	err = s.pipeline(ctx, b)
+	return grants, err
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// Undelivered lists deliveries of an app that neither arrived nor were
+// acknowledged or cancelled, oldest first: those that live and those that
+// failed. Both are found by an index in the order of the list, however much
+// waits and has been delivered.
+func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environment, topics []string, after pusher.Cursor, limit int) ([]pusher.Parcel, error) {
+	limit = listLimit(limit)
+	parcels := []pusher.Parcel{}
+	topics = slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return !storable(topic) })
+	if !storable(string(e)) || len(topics) == 0 && topics != nil {
+		return parcels, nil
+	}
+	var rest conditions
+	rest.add(`d.environment = ?`, string(e))
+	if len(topics) > 0 {
+		rest.where = append(rest.where, `d.topic IN (?`+strings.Repeat(", ?", len(topics)-1)+`)`)
+		for _, topic := range topics {
+			rest.args = append(rest.args, topic)
+		}
+	}
+	err := s.view(ctx, func(r *reader) error {
+		for _, table := range []string{"push_queue", "push_failed"} {
+			var where conditions
+			where.add(`x.app = ?`, int64(app))
+			where.newerThan("x", after)
+			if err := r.parcels(ctx, &parcels, table, where.and(rest), limit); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(parcels, func(a, b pusher.Parcel) int {
+		return cmp.Or(cmp.Compare(a.ID.At, b.ID.At), cmp.Compare(a.ID.ID, b.ID.ID))
+	})
+	return parcels[:min(limit, len(parcels))], err
+}
+
+// parcels adds the next deliveries of one index.
+func (r *reader) parcels(ctx context.Context, parcels *[]pusher.Parcel, table string, where conditions, limit int) error {
+	return r.each(ctx, func(rows *sql.Rows) error {
+		var p pusher.Parcel
+		err := rows.Scan(&p.ID.At, &p.ID.ID, &p.Message.At, &p.Message.ID, &p.Topic, &p.Body, &p.KeyNumber)
+		p.Created = time.UnixMicro(p.ID.At).UTC()
+		*parcels = append(*parcels, p)
+		return err
+	}, `SELECT x.at, x.id, d.message_at, d.message_id, d.topic, p.body, p.key_number FROM `+table+` x
+		JOIN push_deliveries d ON d.at = x.at AND d.id = x.id JOIN subscriptions s ON s.number = d.subscription
+		JOIN push_payloads p ON p.at = d.payload_at AND p.id = d.payload_id`+where.String()+`
+		ORDER BY x.at, x.id LIMIT ?`, append(where.args, limit)...)
+}
+
+// Acknowledge ends deliveries of an app that it pulled, whether they live or
+// have failed, and returns how many. One that is under way meanwhile is
+// completed in vain.
+func (s *Store) Acknowledge(ctx context.Context, app uint64, ids []pusher.DeliveryID) (int, error) {
+	total := 0
+	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
+		err := s.pushing(ctx, func(c *conn) ([]uint64, error) {
+			ended, err := c.endLive(ctx, some, pusher.Acked, `d.app = ?`, int64(app))
+			if err != nil {
+				return nil, err
+			}
+			list, args := idList(some)
+			// Who pushes it again meanwhile has made it pending, and it is left.
+			failed, err := c.exec(ctx, list+`UPDATE push_deliveries SET state = ?
+				WHERE (at, id) IN (SELECT at, id FROM ids) AND app = ? AND state = ?`, append(args, uint8(pusher.Acked), int64(app), uint8(pusher.Failed))...)
+			if err != nil {
+				return nil, err
+			}
+			if failed > 0 {
+				if err := c.forgetFailed(ctx, some); err != nil {
+					return nil, err
+				}
+			}
+			total += len(ended) + int(failed)
+			return subscriptionsOf(ended), nil
+		})
+		if err != nil {
+			return total, fmt.Errorf("acknowledging deliveries: %w", err)
+		}
+	}
+	return total, nil
+}
+
+// forgetFailed drops those from the list of failed deliveries that are not
+// failed any more.
+func (c *conn) forgetFailed(ctx context.Context, ids []pusher.DeliveryID) error {
+	for some := range slices.Chunk(ids, idBatch) {
+		list, args := idList(some)
+		_, err := c.exec(ctx, list+`DELETE FROM push_failed WHERE (at, id) IN (SELECT d.at, d.id
+			FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id WHERE d.state <> ?)`, append(args, uint8(pusher.Failed))...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subscriptionsOf lists where others of the same key may go on.
+func subscriptionsOf(ended []endedDelivery) []uint64 {
+	numbers := make([]uint64, len(ended))
+	for i, e := range ended {
+		numbers[i] = e.subscription
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
+}

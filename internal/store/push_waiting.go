@@ -1,0 +1,38 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// waitingQuery goes from one subscription of the index to the next, however many
+// deliveries are between them.
+const waitingQuery = `WITH RECURSIVE w (subscription) AS (
+		SELECT min(subscription) FROM push_queue WHERE state = 0 AND NOT held
+		UNION ALL
+		SELECT (SELECT min(q.subscription) FROM push_queue q WHERE q.state = 0 AND NOT q.held AND q.subscription > w.subscription)
+		FROM w WHERE w.subscription IS NOT NULL)
+	SELECT w.subscription, (SELECT min(q.due_at) FROM push_queue q WHERE q.state = 0 AND NOT q.held AND q.subscription = w.subscription)
+	FROM w WHERE EXISTS (SELECT 1 FROM subscriptions s WHERE s.number = w.subscription)`
+
+// Waiting lists the subscriptions with pending deliveries.
+func (s *Store) Waiting(ctx context.Context) ([]pusher.Waiting, error) {
+	var list []pusher.Waiting
+	err := s.load(func(r *reader) error {
+		return r.each(ctx, func(rows *sql.Rows) error {
+			var w pusher.Waiting
+			var due sql.NullInt64
+			err := rows.Scan(&w.Subscription, &due)
+			w.Due = fromMicros(due)
+			list = append(list, w)
+			return err
+		}, waitingQuery)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing what waits: %w", err)
+	}
+	return list, nil
+}
