@@ -88,7 +88,7 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 		s.writes, err = s.prepare(ctx, s.writer, beginWork, undoWork, endWork, redeemCode, insertTokens(1), insertTokens(2),
 			replaceToken, s.engine.findGrant(), prolongGrant, insertFamily, insertCode)
 		if err == nil {
-			s.group = startGroup(s) //nolint:contextcheck // it lives as long as the store
+			s.group = startGroup(s)
 		}
 		return err
 	})
