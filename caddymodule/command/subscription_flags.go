@@ -91,7 +91,8 @@ func (f *subscriptionFlags) settings(cmd *cobra.Command) (s adminapi.Subscriptio
 	return s, nil
 }
 
-// parseCondition reads "/status eq paid". A value that is no JSON is a string.
+// parseCondition reads "/status eq paid". A value that is no JSON is a string, and
+// so is a prefix.
 func parseCondition(text string) (platform.Condition, error) {
 	pointer, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
 	op, value, ok := strings.Cut(strings.TrimSpace(rest), " ")
@@ -99,7 +100,7 @@ func parseCondition(text string) (platform.Condition, error) {
 		return platform.Condition{}, usagef(`--where: %q is no condition; want "POINTER OPERATION VALUE", as "/status eq paid" or "/total_amount ge 10000"`, text)
 	}
 	raw := json.RawMessage(value)
-	if !json.Valid(raw) {
+	if !json.Valid(raw) || op == "prefix" && raw[0] != '"' {
 		raw, _ = json.Marshal(value) // a string cannot fail
 	}
 	return platform.Condition{Pointer: pointer, Op: op, Value: raw}, nil

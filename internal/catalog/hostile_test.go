@@ -196,7 +196,7 @@ func TestReferenceExample(t *testing.T) {
 	require.Len(t, file.Topics, 1)
 	sold := file.Topics[0]
 	require.Equal(t, []any{"shop.item.sold", "shop", true}, []any{sold.Name, sold.Package, sold.UserToken})
-	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(sold.Example))
+	message, err := jsonschema.UnmarshalJSON(bytes.NewReader(sold.Example))
 	require.NoError(t, err)
-	require.NoError(t, validator(t, sold.Schema).Validate(instance))
+	require.NoError(t, validator(t, sold.Schema).Validate(message))
 }
