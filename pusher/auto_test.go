@@ -116,12 +116,16 @@ func TestEndpointIsDisabled(t *testing.T) {
 		time.Sleep(48 * time.Hour)
 		require.Len(t, w.to("a"), n, "nothing is sent to what is disabled")
 
-		// It works again, and somebody resumes it.
-		w.answer("a", nil)
+		// Somebody resumes it, and it has a day again.
 		f.store.put(testApp(1, to("a")))
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
-		time.Sleep(time.Minute)
-		require.Equal(t, uint64(20), f.Stats().Delivered+f.Stats().Failed)
+		time.Sleep(12 * time.Hour)
+		require.Greater(t, len(w.to("a")), n)
+		require.Equal(t, platform.Delivering, f.store.subscription(10).Status)
+		w.answer("a", nil)
+		f.publish(t, 1)
+		time.Sleep(48 * time.Hour)
+		require.Equal(t, uint64(21), f.Stats().Delivered+f.Stats().Failed)
 		require.NotZero(t, f.Stats().Delivered)
 		stop()
 		var kinds []EventKind
