@@ -85,6 +85,7 @@ func BenchmarkSign(b *testing.B) {
 
 // benchSink counts requests.
 func benchSink(b *testing.B) (*httptest.Server, *atomic.Int64) {
+	b.Helper()
 	var n atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
