@@ -168,7 +168,7 @@ func (e *engine) open(ctx context.Context) (err error) {
 	}
 	e.store, e.ledger, e.tokens = st, led, tokens
 	e.keyring.Store(keyring)
-	e.service = platform.NewService(platform.ServiceOptions{Store: st, OnChange: e.changed})
+	e.service = platform.NewService(platform.ServiceOptions{Store: st, AllowHTTP: e.allowsHTTP, OnChange: e.changed})
 	if err := e.openPusher(ctx, o); err != nil {
 		g.Close()
 		tokens.Close()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,6 +32,18 @@ func (e *engine) openPusher(ctx context.Context, o *engineOptions) error {
 	e.pusher = p
 	e.messages = &pusher.Manager{Store: e.store, Directory: e.service, Wake: p.Wake, Rand: rand.Reader}
 	return nil
+}
+
+// allowsHTTP tells whether callbacks to a host may go by http: to an address of
+// the networks that the operator allows. What a name leads to is checked when
+// the connection is made.
+func (e *engine) allowsHTTP(host string) bool {
+	allow := e.settings.Load().push.settings.Allow
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return len(allow) > 0
+	}
+	return slices.ContainsFunc(allow, func(n netip.Prefix) bool { return n.Contains(addr.Unmap()) })
 }
 
 // push delivers until ctx ends.

@@ -34,6 +34,9 @@ type Management interface {
 	ApplyCatalog(ctx context.Context, actor, source string, data []byte) (*platform.CatalogDiff, error)
 	// RotateMasterKey makes a new master key and encrypts every secret anew.
 	RotateMasterKey(ctx context.Context, progress func(done, total int)) error
+	// Challenge asks the endpoint of a subscription for a proof that it can read
+	// what is pushed to it.
+	Challenge(ctx context.Context, s *platform.Subscriber, sub *platform.Subscription) error
 	Status(ctx context.Context) StatusReport
 	// Health asks no other server.
 	Health() HealthReport
@@ -91,6 +94,20 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 		"PUT /apps/{ref}/dialects/{name}":     endpoint(a.allowDialect),
 		"DELETE /apps/{ref}/dialects/{name}":  endpoint(a.disallowDialect),
 		"PUT /apps/{ref}/oauth":               endpoint(a.setOAuth),
+		"GET /apps/{ref}/push-keys":           endpoint(a.listPushKeys),
+		"POST /apps/{ref}/push-keys":          endpoint(a.addPushKey),
+		"DELETE /apps/{ref}/push-keys/{n}":    endpoint(a.revokePushKey),
+		"GET /subscriptions":                  endpoint(a.listSubscriptions),
+		"POST /subscriptions":                 endpoint(a.createSubscription),
+		"GET /subscriptions/{id}":             endpoint(a.getSubscription),
+		"PATCH /subscriptions/{id}":           endpoint(a.updateSubscription),
+		"DELETE /subscriptions/{id}":          endpoint(a.deleteSubscription),
+		"POST /subscriptions/{id}/pause":      endpoint(a.pauseSubscription),
+		"POST /subscriptions/{id}/resume":     endpoint(a.resumeSubscription),
+		"POST /subscriptions/{id}/verify":     endpoint(a.verifySubscription),
+		"GET /topics":                         endpoint(a.listTopics),
+		"GET /topics/{name}":                  endpoint(a.getTopic),
+		"POST /topics/{name}/{state}":         endpoint(a.setTopicStatus),
 		"GET /users":                          endpoint(a.listUsers),
 		"POST /users":                         endpoint(a.createUser),
 		"GET /users/{ref}":                    endpoint(a.getUser),

@@ -52,6 +52,13 @@ func (r running) RotateMasterKey(ctx context.Context, progress func(done, total 
 	return errNotConfigured
 }
 
+func (r running) Challenge(ctx context.Context, s *platform.Subscriber, sub *platform.Subscription) error {
+	if app := r.app(); app != nil {
+		return app.Challenge(ctx, s, sub)
+	}
+	return errNotConfigured
+}
+
 func (r running) Status(ctx context.Context) StatusReport {
 	if app := r.app(); app != nil {
 		return app.Status(ctx)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 // fill makes a store with n apps and something in every table.
@@ -62,6 +64,30 @@ func fill(t *testing.T, s *Store, n int) {
 	own.Grant, own.User = "", ""
 	require.NoError(t, s.SaveTokens(t.Context(), o.token(g, "one", "at", oauth.AccessToken), o.token(g, "one", "rt", oauth.RefreshToken), own))
 	require.NoError(t, s.SaveQuotas(t.Context(), []limit.QuotaCount{{Key: limit.Key{Scope: limit.ScopeApp, App: 1 << 63}, Unit: limit.UnitDay, Start: 100, Used: 5}}))
+	fillPush(t, s, rich)
+}
+
+// fillPush pushes messages to the app: some arrive, some fail, some wait.
+func fillPush(t *testing.T, s *Store, a *platform.App) {
+	t.Helper()
+	p := &pushStore{Store: s, app: a, subs: map[string]*platform.Subscription{}}
+	p.subscribe(t, a, "a", "b")
+	put(t, s, func(ctx context.Context, tx platform.Tx) error {
+		key := &platform.PushKey{Number: 1, Environment: platform.Production, Kind: platform.SigningKey, Secret: platform.NewSecret([]byte("whsec")), CreatedAt: testTime}
+		return tx.PutPushKey(ctx, a, key)
+	})
+	for i := range 20 {
+		p.publish(t, "a", testTime.Add(time.Duration(i)*day), func(m *pusher.Publication) {
+			m.Message.Idempotency, m.Message.Data = fmt.Sprint("mine", i), bytes.Repeat([]byte{byte(i)}, 1000)
+		})
+		p.deliver(t, "a", []pusher.State{pusher.Delivered, pusher.Failed}[i%2])
+		p.publish(t, "b", testTime)
+	}
+	p.job(t, pusher.Reset, pusher.Filter{Topic: "a"})
+	_, _, err := p.StepJob(t.Context(), 25) // 5 of a, after 20 of b
+	require.NoError(t, err)
+	work := p.claim(t, "b")
+	require.True(t, p.complete(t, work[0], pusher.Cancelled))
 }
 
 // hashHex is how an error names a token.
@@ -121,11 +147,51 @@ func TestCopy(t *testing.T) {
 					put(t, s, func(ctx context.Context, tx platform.Tx) error { return tx.AppendAudit(ctx, &entry) })
 					require.Equal(t, entries[0].ID+1, entry.ID)
 				}
+				requirePushCopied(t, source, target)
 				err = Copy(t.Context(), source, target, nil)
 				require.ErrorIs(t, err, platform.ErrConflict)
 				require.ErrorContains(t, err, "want a new database")
 			})
 		}
+	}
+}
+
+// requirePushCopied goes on with deliveries and jobs where the source stopped.
+func requirePushCopied(t *testing.T, source, target *Store) {
+	t.Helper()
+	want, err := source.Deliveries(t.Context(), pusher.Filter{}, pusher.Cursor{}, 1000)
+	require.NoError(t, err)
+	got, err := target.Deliveries(t.Context(), pusher.Filter{}, pusher.Cursor{}, 1000)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.Len(t, got, 20+20+5)
+	read := func(s *Store) (body []byte, attempts []pusher.Attempt, secret string) {
+		body, _, err := s.Body(t.Context(), want[len(want)-1].ID)
+		require.NoError(t, err)
+		attempts, err = s.Attempts(t.Context(), want[len(want)-1].ID)
+		require.NoError(t, err)
+		require.NoError(t, s.view(t.Context(), func(r *reader) error {
+			keys, err := r.PushKeys(t.Context(), "app_rich")
+			require.Len(t, keys, 1)
+			secret = string(keys[0].Secret.Reveal())
+			return err
+		}))
+		return body, attempts, secret
+	}
+	body, attempts, secret := read(source)
+	copiedBody, copiedAttempts, copiedSecret := read(target)
+	require.Equal(t, body, copiedBody)
+	require.Equal(t, attempts, copiedAttempts)
+	require.Equal(t, []string{"whsec", "whsec"}, []string{secret, copiedSecret})
+	for _, s := range []*Store{source, target} {
+		job, subs, err := s.StepJob(t.Context(), 100)
+		require.NoError(t, err)
+		require.Equal(t, pusher.JobDone, job.State)
+		require.EqualValues(t, 20, job.Done)
+		r, err := s.Claim(t.Context(), pusher.Claim{Node: "n", Lease: time.Hour, Endpoints: []pusher.Endpoint{{Subscription: subs[0], Room: 100, Concurrency: 100}}})
+		require.NoError(t, err)
+		require.Len(t, r.Work, 20)
+		require.EqualValues(t, 60, r.Work[19].ID.ID, "numbers go on")
 	}
 }
 
@@ -180,6 +246,19 @@ func TestCompareFindsADifference(t *testing.T) {
 		`DELETE FROM oauth_families`:                                             "table oauth_families lacks the row id=fam_one",
 		`UPDATE oauth_codes SET redeemed_at = NULL`:                              "column redeemed_at",
 		`UPDATE grants SET revoked_at = 1`:                                       "column revoked_at",
+		`UPDATE topics SET user_token = true WHERE name = 'b'`:                   "table topics, row name=b, column user_token",
+		`UPDATE subscriptions SET status = 'paused' WHERE number = 2`:            "table subscriptions, row number=2, column status",
+		`DELETE FROM subscription_topics WHERE topic = 'a'`:                      "table subscription_topics lacks the row app=4 environment=production topic=a",
+		`UPDATE push_keys SET number = 2`:                                        "push_key 2 of app app_rich",
+		`UPDATE push_messages SET data = 'x' WHERE topic = 'a'`:                  "table push_messages",
+		`UPDATE push_idempotency SET digest = 'x'`:                               "table push_idempotency, row environment=production key=mine0, column digest",
+		`UPDATE push_deliveries SET fence = 9 WHERE id = 2`:                      "column fence",
+		`DELETE FROM push_failed`:                                                "table push_failed lacks the row",
+		`UPDATE push_queue SET held = true`:                                      "column held",
+		`UPDATE push_payloads SET body = 'x' WHERE id = 3`:                       "id=3, column body",
+		`UPDATE push_attempts SET error = 'x'`:                                   "column error",
+		`UPDATE push_jobs SET cursor_id = 8`:                                     "column cursor_id",
+		`SELECT setval('push_deliveries_id_seq', 99)`:                            "the last number of push_deliveries is 45 in the source and 99 in the target",
 		`SELECT setval('apps_number_seq', 99)`:                                   "the last number of apps is 5 in the source and 99 in the target",
 		`UPDATE app_credentials SET secret = (SELECT secret FROM app_credentials WHERE app = 2 AND number = 1) WHERE app = 1 AND number = 1`: "credential 1 of app app_0000000",
 	} {
@@ -199,7 +278,9 @@ func TestCompareFindsADifference(t *testing.T) {
 		} else {
 			require.ErrorContains(t, err, want, change)
 		}
-		require.NoError(t, target.update(t.Context(), nil, func(t *tx) error { return t.setCounter(context.Background(), "apps", 5) }))
+		require.NoError(t, target.update(t.Context(), nil, func(t *tx) error {
+			return errors.Join(t.setCounter(context.Background(), "apps", 5), t.setCounter(context.Background(), "push_deliveries", 45))
+		}))
 	}
 	// The same secret under another key is the same; another secret is not.
 	other := testApp("0000001")
@@ -222,6 +303,7 @@ func TestCopyKnowsEveryTable(t *testing.T) {
 		columns[table.name] = len(table.columns)
 	}
 	columns["app_credentials"]-- // the app's ID is of the app
+	columns["push_keys"]--
 	rows, err := s.readers.Query(`SELECT c.relname, count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace GROUP BY c.relname`)
 	require.NoError(t, err)
