@@ -1,6 +1,7 @@
 package pusher
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,7 @@ func TestScheduleOfRetries(t *testing.T) {
 		w.answer("a", always(reply{status: 404}))
 		stop := run(t, f.Pusher)
 		f.publish(t, 1)
-		time.Sleep(40 * time.Hour)
+		pass(40 * time.Hour)
 		posts := w.to("a")
 		require.Len(t, posts, len(DefaultSchedule)+1)
 		for i, want := range DefaultSchedule {
@@ -25,7 +26,7 @@ func TestScheduleOfRetries(t *testing.T) {
 			require.InDelta(t, want.Seconds(), got.Seconds(), 0.2*want.Seconds()+0.1, "wait %d", i)
 		}
 		require.Equal(t, Failed, f.store.state(1))
-		require.Len(t, f.store.attempts[1], len(DefaultSchedule)+1)
+		require.Len(t, f.store.tried(1), len(DefaultSchedule)+1)
 		stop()
 		require.Len(t, f.events, 1)
 		require.Equal(t, DeliveryFailed, f.events[0].Kind)
@@ -39,7 +40,7 @@ func TestScheduleOfSubscription(t *testing.T) {
 		w.answer("a", func(n int, _ *post) reply { return reply{status: []int{500, 200}[n-1]} })
 		stop := run(t, f.Pusher)
 		f.publish(t, 1)
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		require.Len(t, w.to("a"), 2)
 		require.Equal(t, Delivered, f.store.state(1))
 		stop()
@@ -58,11 +59,11 @@ func TestRetryAfterIsKept(t *testing.T) {
 		})
 		run(t, f.Pusher)
 		f.publish(t, 1)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		f.publish(t, 1) // waits too: the endpoint asked for less
-		time.Sleep(50 * time.Minute)
+		pass(50 * time.Minute)
 		require.Len(t, w.to("a"), 1)
-		time.Sleep(20 * time.Minute)
+		pass(20 * time.Minute)
 		posts := w.to("a")
 		require.Len(t, posts, 3)
 		require.GreaterOrEqual(t, posts[1].at.Sub(posts[0].at), time.Hour)
@@ -81,18 +82,18 @@ func TestCircuit(t *testing.T) {
 		})
 		run(t, f.Pusher)
 		f.publish(t, 1000)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		// The first few, then a probe every minute at the most.
 		require.Less(t, len(w.to("a")), 60)
 		require.Equal(t, 1, f.Stats().Open)
 		once := 0
-		for id := range f.store.rows {
-			if len(f.store.attempts[id]) <= 1 {
+		for id := int64(1); id <= f.store.made(); id++ {
+			if len(f.store.tried(id)) <= 1 {
 				once++
 			}
 		}
 		require.Greater(t, once, 950, "deliveries that wait use up no attempt")
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		require.Equal(t, uint64(1000), f.Stats().Delivered)
 		require.Zero(t, f.Stats().Open)
 	})
@@ -100,28 +101,32 @@ func TestCircuit(t *testing.T) {
 
 func TestEndpointIsDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, w := newSimulation(t, Settings{DisableAfter: 24 * time.Hour}, testApp(1, to("a")))
+		f, w := newSimulation(t, Settings{DisableAfter: 2 * time.Hour, Schedule: slices.Repeat([]time.Duration{5 * time.Minute}, 100)}, testApp(1, to("a")))
 		w.answer("a", always(reply{status: 500}))
 		began := time.Now()
 		stop := run(t, f.Pusher)
 		f.publish(t, 20)
-		time.Sleep(23 * time.Hour)
-		require.Equal(t, platform.Delivering, f.store.subscription(10).Status)
-		require.Equal(t, began.Unix(), f.store.subscription(10).FailingSince.Unix())
-		require.Len(t, f.store.marks, 1)
-		time.Sleep(25 * time.Hour)
-		require.Equal(t, platform.Disabled, f.store.subscription(10).Status)
-		require.Contains(t, f.store.subscription(10).Reason, "no success since")
+		pass(110 * time.Minute)
+		require.Equal(t, platform.Delivering, f.store.look(10).Status)
+		require.Equal(t, began.Unix(), f.store.look(10).FailingSince.Unix())
+		require.Len(t, f.store.marked(), 1)
+		pass(40 * time.Minute)
+		require.Equal(t, platform.Disabled, f.store.look(10).Status)
+		require.Contains(t, f.store.look(10).Reason, "no success since")
 		n := len(w.to("a"))
-		time.Sleep(48 * time.Hour)
+		pass(4 * time.Hour)
 		require.Len(t, w.to("a"), n, "nothing is sent to what is disabled")
 
-		// It works again, and somebody resumes it.
-		w.answer("a", nil)
+		// Somebody resumes it, and it has two hours again.
 		f.store.put(testApp(1, to("a")))
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
-		time.Sleep(time.Minute)
-		require.Equal(t, uint64(20), f.Stats().Delivered+f.Stats().Failed)
+		pass(time.Hour)
+		require.Greater(t, len(w.to("a")), n)
+		require.Equal(t, platform.Delivering, f.store.look(10).Status)
+		w.answer("a", nil)
+		f.publish(t, 1)
+		pass(time.Hour)
+		require.Equal(t, uint64(21), f.Stats().Delivered+f.Stats().Failed)
 		require.NotZero(t, f.Stats().Delivered)
 		stop()
 		var kinds []EventKind
@@ -143,10 +148,10 @@ func TestFailureIsForgotten(t *testing.T) {
 		})
 		run(t, f.Pusher)
 		f.publish(t, 1)
-		time.Sleep(24 * time.Hour)
-		require.Len(t, f.store.marks, 2)
-		require.False(t, f.store.marks[0].since.IsZero())
-		require.True(t, f.store.marks[1].since.IsZero())
+		pass(24 * time.Hour)
+		require.Len(t, f.store.marked(), 2)
+		require.False(t, f.store.marked()[0].since.IsZero())
+		require.True(t, f.store.marked()[1].since.IsZero())
 	})
 }
 
@@ -156,11 +161,11 @@ func TestGoneDisablesAtOnce(t *testing.T) {
 		w.answer("a", always(reply{status: 410}))
 		run(t, f.Pusher)
 		f.publish(t, 5)
-		time.Sleep(time.Hour)
-		require.Len(t, f.store.marks, 1)
-		require.Equal(t, platform.Disabled, f.store.subscription(10).Status)
+		pass(time.Hour)
+		require.Len(t, f.store.marked(), 1)
+		require.Equal(t, platform.Disabled, f.store.look(10).Status)
 		require.LessOrEqual(t, len(w.to("a")), 2)
-		for id := range f.store.rows {
+		for id := int64(1); id <= f.store.made(); id++ {
 			require.Equal(t, Pending, f.store.state(id), "what waits is not lost")
 		}
 	})
@@ -172,10 +177,10 @@ func TestRevokedGrantCancels(t *testing.T) {
 		f.publish(t, 1)
 		f.store.rows[1].revoked = true
 		run(t, f.Pusher)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		require.Empty(t, w.to("a"))
 		require.Equal(t, Cancelled, f.store.state(1))
-		require.Empty(t, f.store.attempts[1])
+		require.Empty(t, f.store.tried(1))
 		require.Equal(t, uint64(1), f.Stats().Cancelled)
 	})
 }
@@ -186,11 +191,11 @@ func TestManualPushes(t *testing.T) {
 		w.answer("a", always(reply{status: 200, after: time.Second}))
 		run(t, f.Pusher)
 		f.publish(t, 1)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		f.store.pushAgain(1) // while it is under way
 		f.store.pushAgain(1)
 		f.Wake(10)
-		time.Sleep(4 * time.Second)
+		pass(4 * time.Second)
 		posts := w.to("a")
 		require.Len(t, posts, 3)
 		require.Equal(t, []Cause{Auto, Manual, Manual}, []Cause{posts[0].cause, posts[1].cause, posts[2].cause})

@@ -30,12 +30,10 @@ func TestChallenge(t *testing.T) {
 		want   string
 	}{
 		"right": {func(w http.ResponseWriter, r *http.Request) {
-			e := read(r)
-			require.Equal(t, "open.challenge", e.Type)
-			require.Equal(t, "open.challenge", r.Header.Get("X-Open-Topic"))
-			require.NotContains(t, r.Header, "X-Open-Delivery")
-			require.NotEmpty(t, r.Header.Get("webhook-signature"))
-			_ = json.NewEncoder(w).Encode(map[string]string{"challenge": e.Data.Challenge})
+			e, h := read(r), r.Header
+			if e.Type == "open.challenge" && h.Get("X-Open-Topic") == e.Type && h.Get("X-Open-Delivery") == "" && h.Get("webhook-signature") != "" {
+				_ = json.NewEncoder(w).Encode(map[string]string{"challenge": e.Data.Challenge})
+			}
 		}, "", ""},
 		"plain": {func(w http.ResponseWriter, r *http.Request) {
 			_ = json.NewEncoder(w).Encode(map[string]string{"challenge": read(r).Data.Challenge})
@@ -43,8 +41,8 @@ func TestChallenge(t *testing.T) {
 		"another":    {func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, `{"challenge":"x"}`) }, "", "another challenge"},
 		"echo":       {func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }, "", `not with {"challenge":"…"}`},
 		"nothing":    {func(http.ResponseWriter, *http.Request) {}, "", "not with"},
-		"refuses":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "", "answered 403 Forbidden"},
-		"leads away": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 302) }, "", "redirects are not followed"},
+		"refuses":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, "", "answered 403 Forbidden"},
+		"leads away": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, "", "redirects are not followed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sink := newSink(t, c.answer)

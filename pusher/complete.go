@@ -165,7 +165,8 @@ func (p *Pusher) leased(ctx context.Context, batch []*outcome) []*outcome {
 func (p *Pusher) saved(batch []*outcome, had []bool) {
 	s, now := p.scheduler, p.now()
 	s.mu.Lock()
-	for i, o := range batch {
+	for i, ours := range had {
+		o := batch[i]
 		l := o.item.lane
 		s.move(l, -1, now)
 		// The completion may have let others of its key be due, or itself: a
@@ -176,14 +177,14 @@ func (p *Pusher) saved(batch []*outcome, had []bool) {
 		if l.claimed == 0 {
 			l.again = false
 		}
-		if had[i] && o.State == Pending && o.Wait > 0 {
+		if ours && o.State == Pending && o.Wait > 0 {
 			s.timers.add(now.Add(o.Wait+time.Millisecond), l.number)
 		}
 	}
 	s.mu.Unlock()
 	s.nudge()
-	for i, o := range batch {
-		p.count(o, had[i])
+	for i, ours := range had {
+		p.count(batch[i], ours)
 	}
 }
 

@@ -26,6 +26,9 @@ var errNoEncryptionKey = errors.New("the app has no live encryption key for push
 type outcome struct {
 	Completion
 	item *item
+	// endpoint is what was known of the endpoint then; nil where nothing was
+	// attempted.
+	endpoint *endpoint
 	// attempted says that a request was made, or would have been if the app
 	// had keys.
 	attempted  bool
@@ -90,7 +93,7 @@ func (p *Pusher) post(ctx context.Context, c *current, e *endpoint, w *Work, bod
 // judge decides what becomes of the delivery.
 func (p *Pusher) judge(o *outcome, e *endpoint, a *answer) {
 	w, s := &o.item.work, p.scheduler
-	o.attempted, o.verdict, o.retryAfter = true, a.verdict(), a.retryAfter
+	o.attempted, o.endpoint, o.verdict, o.retryAfter = true, e, a.verdict(), a.retryAfter
 	o.Attempt = &Attempt{
 		Number: w.Attempt, Cause: w.Cause, Started: a.started, Duration: a.duration, Address: a.address,
 		Status: a.status, Class: a.class, Error: a.problem, Response: a.body, Node: p.options.Node,

@@ -2,8 +2,10 @@ package pusher
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -93,6 +95,20 @@ func (w *wire) to(host string) []posted {
 	return out
 }
 
+// all lists all requests.
+func (w *wire) all() []posted {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.posts)
+}
+
+// most is how many requests to a host were under way at once.
+func (w *wire) most(host string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.peak[host]
+}
+
 // always answers with one reply.
 func always(r reply) func(int, *post) reply { return func(int, *post) reply { return r } }
 
@@ -113,6 +129,12 @@ func connect(tb testing.TB, p *Pusher, w *wire) {
 	if err := p.Configure(p.current.Load().Settings); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// pass lets simulated time pass, until everything has come to rest.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // publish publishes n messages of the topic item.changed.

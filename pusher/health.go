@@ -25,12 +25,15 @@ type mark struct {
 	disable string
 }
 
-// known hears what the store has.
+// known hears what the store has: where it works, by another node's word or
+// since somebody resumed it, all begins anew.
 func (h *health) known(since time.Time) {
+	if since.IsZero() {
+		*h = health{}
+		return
+	}
 	h.stored, h.disabled = since, false
-	if since.IsZero() && h.failures == 0 {
-		h.since = since
-	} else if !since.IsZero() && (h.since.IsZero() || since.Before(h.since)) {
+	if h.since.IsZero() || since.Before(h.since) {
 		h.since = since
 	}
 }

@@ -387,3 +387,31 @@ func (m *memory) state(id int64) State {
 	defer m.mu.Unlock()
 	return m.rows[id].state
 }
+
+// look is a subscription as it is now.
+func (m *memory) look(number uint64) platform.Subscription {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return *m.subscription(number)
+}
+
+// tried are the attempts of a delivery.
+func (m *memory) tried(id int64) []Attempt {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.attempts[id])
+}
+
+// marked are the notes about endpoints.
+func (m *memory) marked() []mark {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.marks)
+}
+
+// made is the number of the last delivery.
+func (m *memory) made() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last
+}

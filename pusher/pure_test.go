@@ -50,7 +50,7 @@ func FuzzParseMessageID(f *testing.F) {
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for header, want := range map[string]time.Duration{
-		"": 0, "120": 2 * time.Minute, " 7 ": 7 * time.Second, "0": time.Second, "86400": 24 * time.Hour, "86401": 24 * time.Hour,
+		"": 0, "120": 2 * time.Minute, "7\t": 7 * time.Second, "0": time.Second, "86400": 24 * time.Hour, "86401": 24 * time.Hour,
 		"99999999999999999999999": 24 * time.Hour, "-1": 0, "1.5": 0, "soon": 0,
 		now.Add(time.Minute).Format(http.TimeFormat):      time.Minute,
 		now.Add(-time.Minute).Format(http.TimeFormat):     time.Second,

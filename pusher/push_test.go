@@ -53,7 +53,7 @@ func TestPublishAndDeliver(t *testing.T) {
 
 	eventually(t, func() bool { return f.Stats().Delivered == 1 }, "the delivery is saved")
 	require.Equal(t, Delivered, f.store.state(1))
-	attempts := f.store.attempts[1]
+	attempts := f.store.tried(1)
 	require.Len(t, attempts, 1)
 	require.Equal(t, http.StatusOK, attempts[0].Status)
 	require.Equal(t, "127.0.0.1", attempts[0].Address)

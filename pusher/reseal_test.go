@@ -18,8 +18,8 @@ func TestRotation(t *testing.T) {
 		f, w := newSimulation(t, Settings{}, app)
 		stop := run(t, f.Pusher)
 		f.publish(t, 1)
-		time.Sleep(time.Second)
-		require.Regexp(t, `^v1,\S+$`, w.posts[0].signatures)
+		pass(time.Second)
+		require.Regexp(t, `^v1,\S+$`, w.all()[0].signatures)
 		stop()
 
 		// Both keys are replaced; the former ones end in an hour.
@@ -44,20 +44,20 @@ func TestRotation(t *testing.T) {
 		f.store.put(app)
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangeApp, Key: "ak_1"}))
 		run(t, f.Pusher)
-		time.Sleep(time.Minute)
-		second := w.posts[1]
+		pass(time.Minute)
+		second := w.all()[1]
 		require.Regexp(t, `^v1,\S+ v1,\S+$`, second.signatures)
 		_, err := Decrypt(testKey(1), second.body)
 		require.NoError(t, err, "the key that encrypted it lives still")
 		f.publish(t, 1)
-		time.Sleep(time.Second)
-		third := w.posts[len(w.posts)-1]
+		pass(time.Second)
+		third := w.all()[len(w.all())-1]
 		_, err = Decrypt(testKey(7), third.body)
 		require.NoError(t, err, "the newest key encrypts")
 
-		time.Sleep(24 * time.Hour)
-		last := w.posts[len(w.posts)-1]
-		for _, p := range w.posts {
+		pass(24 * time.Hour)
+		last := w.all()[len(w.all())-1]
+		for _, p := range w.all() {
 			if p.message == second.message {
 				last = p
 			}
@@ -87,16 +87,16 @@ func TestWithoutKeys(t *testing.T) {
 		f, w := newSimulation(t, Settings{}, bare)
 		run(t, f.Pusher)
 		f.publish(t, 1)
-		time.Sleep(time.Minute)
-		require.Empty(t, w.posts)
+		pass(time.Minute)
+		require.Empty(t, w.all())
 		require.Equal(t, Pending, f.store.state(1))
-		require.Equal(t, ErrKey, f.store.attempts[1][0].Class)
-		require.Empty(t, f.store.marks, "the endpoint is not to blame")
+		require.Equal(t, ErrKey, f.store.tried(1)[0].Class)
+		require.Empty(t, f.store.marked(), "the endpoint is not to blame")
 		f.store.put(app)
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
-		time.Sleep(time.Hour)
-		require.Len(t, w.posts, 1)
-		_, err := Decrypt(testKey(1), w.posts[0].body)
+		pass(time.Hour)
+		require.Len(t, w.all(), 1)
+		_, err := Decrypt(testKey(1), w.all()[0].body)
 		require.NoError(t, err)
 	})
 }
@@ -111,7 +111,7 @@ func TestFormatChanges(t *testing.T) {
 		f.store.put(testApp(1, to("a")), testApp(2, to("b", plain)))
 		require.NoError(t, f.Reload(t.Context()))
 		run(t, f.Pusher)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		a, b := w.to("a")[0], w.to("b")[0]
 		require.True(t, a.encrypted)
 		_, err := Decrypt(testKey(1), a.body)

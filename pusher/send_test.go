@@ -53,6 +53,12 @@ func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
 func TestAnswers(t *testing.T) {
 	var followed atomic.Int64
 	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
+	redirect := func(to string, status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, status) }
+	}
+	status := func(n int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(n) }
+	}
 	for name, c := range map[string]struct {
 		answer  http.HandlerFunc
 		class   ErrorClass
@@ -60,20 +66,23 @@ func TestAnswers(t *testing.T) {
 		status  int
 		after   time.Duration
 	}{
-		"200":                  {func(w http.ResponseWriter, _ *http.Request) {}, NoError, arrived, 200, 0},
-		"204":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, NoError, arrived, 204, 0},
-		"299":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(299) }, NoError, arrived, 299, 0},
-		"301":                  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 301) }, ErrStatus, rejected, 301, 0},
-		"307 to metadata":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://169.254.169.254/", 307) }, ErrStatus, rejected, 307, 0},
-		"308":                  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 308) }, ErrStatus, rejected, 308, 0},
-		"304":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, ErrStatus, rejected, 304, 0},
-		"400":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) }, ErrStatus, rejected, 400, 0},
-		"410":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, ErrStatus, gone, 410, 0},
-		"429":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, ErrStatus, throttled, 429, 0},
-		"500":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, ErrStatus, broken, 500, 0},
-		"502":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, ErrStatus, throttled, 502, 0},
-		"504":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(504) }, ErrStatus, throttled, 504, 0},
-		"503 with Retry-After": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "120"); w.WriteHeader(503) }, ErrStatus, throttled, 503, 2 * time.Minute},
+		"ok":              {status(http.StatusOK), NoError, arrived, http.StatusOK, 0},
+		"no content":      {status(http.StatusNoContent), NoError, arrived, http.StatusNoContent, 0},
+		"any 2xx":         {status(299), NoError, arrived, 299, 0},
+		"moved":           {redirect(elsewhere.URL, http.StatusMovedPermanently), ErrStatus, rejected, http.StatusMovedPermanently, 0},
+		"led to metadata": {redirect("http://169.254.169.254/", http.StatusTemporaryRedirect), ErrStatus, rejected, http.StatusTemporaryRedirect, 0},
+		"moved for good":  {redirect(elsewhere.URL, http.StatusPermanentRedirect), ErrStatus, rejected, http.StatusPermanentRedirect, 0},
+		"not modified":    {status(http.StatusNotModified), ErrStatus, rejected, http.StatusNotModified, 0},
+		"bad request":     {status(http.StatusBadRequest), ErrStatus, rejected, http.StatusBadRequest, 0},
+		"gone":            {status(http.StatusGone), ErrStatus, gone, http.StatusGone, 0},
+		"too many":        {status(http.StatusTooManyRequests), ErrStatus, throttled, http.StatusTooManyRequests, 0},
+		"internal error":  {status(http.StatusInternalServerError), ErrStatus, broken, http.StatusInternalServerError, 0},
+		"bad gateway":     {status(http.StatusBadGateway), ErrStatus, throttled, http.StatusBadGateway, 0},
+		"gateway timeout": {status(http.StatusGatewayTimeout), ErrStatus, throttled, http.StatusGatewayTimeout, 0},
+		"later": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After", "120")
+			status(http.StatusServiceUnavailable)(w, r)
+		}, ErrStatus, throttled, http.StatusServiceUnavailable, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, c.answer)
@@ -252,7 +261,7 @@ func TestTLS(t *testing.T) {
 	defer s.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	trusting := func(s *Settings) { s.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10} } //nolint:gosec // it is raised
+	trusting := func(s *Settings) { s.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10} }
 
 	a := testSender(t, nil).send(t.Context(), postTo(t, s.URL))
 	require.Equal(t, ErrTLS, a.class, "an unknown authority: %s", a.problem)
@@ -267,7 +276,7 @@ func TestTLS(t *testing.T) {
 	require.Equal(t, NoError, a.class, a.problem)
 
 	old := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // what is refused
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
 	old.Config.ErrorLog = quiet()
 	old.StartTLS()
 	defer old.Close()

@@ -134,7 +134,8 @@ func (p *Pusher) learn(l *lane, o *outcome, now time.Time) {
 	case broken:
 		l.circuit.fails(now, s.random())
 	case gone:
-		if !l.health.disabled {
+		// What was sent before somebody resumed it says nothing any more.
+		if !l.health.disabled && o.endpoint == l.endpoint {
 			l.health.disabled = true
 			p.marker.add(mark{app: o.item.work.App, subscription: l.number, since: now, disable: "the endpoint answered 410 Gone"})
 		}
