@@ -75,7 +75,7 @@ func (s *site) showConsent(w http.ResponseWriter, r *http.Request, in *session, 
 		ReturnTo: returnTo(t, request.RedirectURI),
 		Action:   pathAuthorize, LogOutAction: pathLogout, Grants: pathGrants,
 	}
-	if v.Form, err = s.newForm(formConsent, in, u, request.RawQuery); err == nil && s.builtin {
+	if v.Form, err = s.newForm(formConsent, in, u, request.RawQuery); err == nil && s.sessions {
 		v.LogOut, err = s.newForm(formLogOut, in, u, pathAuthorize+"?"+request.RawQuery)
 	}
 	if err != nil {

@@ -43,11 +43,11 @@ func (s *site) askLogIn(w http.ResponseWriter, r *http.Request) {
 }
 
 // showLogIn asks who the merchant is, and then goes on with the request, or with
-// the page of grants where there is none. Where an outside passport says who it
-// is, there is nothing to ask.
+// the page of grants where there is none. An OpenID provider asks on a page of its
+// own; where another passport says who it is, there is nothing to ask.
 func (s *site) showLogIn(w http.ResponseWriter, r *http.Request, in *session, request *core.AuthorizationRequest, try logInTry) {
 	t := languageOf(r)
-	if !s.builtin {
+	if !s.sessions {
 		s.show(w, r, http.StatusForbidden, messagePage, view{T: t, Title: t.NotLoggedInTitle, Body: message{Text: []string{t.NotLoggedInText}}})
 		return
 	}
@@ -55,6 +55,12 @@ func (s *site) showLogIn(w http.ResponseWriter, r *http.Request, in *session, re
 	target := pathGrants
 	if request != nil {
 		target = pathAuthorize + "?" + request.RawQuery
+	}
+	if s.oidc != nil {
+		s.startLogIn(w, r, in, target)
+		return
+	}
+	if request != nil {
 		a := s.appView(t, request.App)
 		v.App, v.Why = &a, fmt.Sprintf(t.LogInFor, a.Name)
 	}
@@ -131,8 +137,8 @@ func (s *site) askLogOut(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := languageOf(r)
-	if u == nil || !s.builtin {
-		s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LoggedOutTitle, Body: message{Text: []string{t.LoggedOutText}}})
+	if u == nil || !s.sessions {
+		s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LoggedOutTitle, Body: s.loggedOut(t)})
 		return
 	}
 	field, err := s.newForm(formLogOut, in, u, pathLogout)
@@ -143,6 +149,25 @@ func (s *site) askLogOut(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LogOutTitle, Body: message{
 		Text: []string{t.LogOutText}, Button: t.LogOut, Action: pathLogout, Form: field,
 	}})
+}
+
+// loggedOut says that nobody is logged in here, and where somebody may still be.
+func (s *site) loggedOut(t *words) message {
+	if s.oidc != nil {
+		if there := s.oidc.endSession(); there != nil {
+			return message{Text: []string{fmt.Sprintf(t.StillAt, there.Host)}, Link: there.String(), LinkText: t.LogOutThere}
+		}
+	}
+	return message{Text: []string{t.LoggedOutText}}
+}
+
+// afterLogOut is where the browser goes from a page that needs somebody to be
+// logged in. The provider would log the same merchant in again.
+func (s *site) afterLogOut() string {
+	if s.oidc != nil {
+		return pathLogout
+	}
+	return pathLogin
 }
 
 // logOut ends the session of this browser.
@@ -157,7 +182,7 @@ func (s *site) logOut(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, http.StatusForbidden, code)
 		return
 	}
-	if _, err := s.startSession(w, nil); err != nil {
+	if err := s.keepSession(w, &session{Again: true}); err != nil {
 		s.failed(w, r, err)
 		return
 	}
