@@ -26,6 +26,9 @@ const (
 	// itself; retryWith the same where an older description is at hand.
 	retryWithout = time.Second
 	retryWith    = time.Minute
+	// idleTimeout is shorter than servers keep idle connections: a code that went out
+	// on one that is just being closed would be lost.
+	idleTimeout = 2 * time.Second
 	// maxProviderAnswer bounds what the provider answers, in bytes.
 	maxProviderAnswer = 1 << 20
 )
@@ -76,6 +79,7 @@ func newProvider(config OIDCPassport, logger *zap.Logger) (*provider, error) {
 		return nil, errors.New("the program has another default transport than net/http")
 	}
 	transport := base.Clone()
+	transport.IdleConnTimeout = idleTimeout
 	transport.TLSClientConfig = &tls.Config{RootCAs: config.roots, MinVersion: tls.VersionTLS12}
 	return &provider{
 		config: config, transport: transport, logger: logger, now: time.Now, asking: make(chan struct{}, 1),
