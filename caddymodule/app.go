@@ -51,6 +51,15 @@ type App struct {
 	// owner only. Default: none is made.
 	SandboxApp string `json:"sandbox_app,omitempty"`
 
+	// SandboxRedirectURI is where merchants are sent back to who authorize that
+	// app. Default: none, and nobody can authorize it.
+	SandboxRedirectURI string `json:"sandbox_redirect_uri,omitempty"`
+
+	// SandboxMerchant is a file. When the store holds no merchant yet, one is made
+	// to try with, and login and password are written there, readable by the
+	// owner only. Default: none is made.
+	SandboxMerchant string `json:"sandbox_merchant,omitempty"`
+
 	// TimeZone is where days and months of quotas begin: an IANA name such as
 	// Asia/Shanghai. A change takes effect at the next start. Default: UTC.
 	TimeZone string `json:"time_zone,omitempty"`
@@ -189,6 +198,13 @@ func (a *App) Validate() error {
 		return fmt.Errorf("staleness must not be negative")
 	case a.AuditRetention < 0:
 		return fmt.Errorf("audit_retention must not be negative")
+	case a.SandboxRedirectURI == "":
+		return nil
+	case a.SandboxApp == "":
+		return fmt.Errorf("sandbox_redirect_uri needs sandbox_app: it is where merchants come back to who authorize that app")
+	}
+	if err := platform.CheckRedirectURI(a.SandboxRedirectURI, platform.Web); err != nil {
+		return fmt.Errorf("sandbox_redirect_uri: %w", err)
 	}
 	return a.Push.validate()
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 func init() {
@@ -43,7 +45,8 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		on_redis_failure share|deny
 //		master_key       <key> [<earlier key>...]
 //		catalog          <file>          # repeatable
-//		sandbox_app      <file>
+//		sandbox_app      <file> [<redirect URI>]
+//		sandbox_merchant <file>
 //		time_zone        <IANA name>
 //		app_cache        <apps>
 //		nonces           <nonces>
@@ -94,7 +97,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 var options = []string{
-	"storage", "redis", "on_redis_failure", "master_key", "catalog", "sandbox_app", "time_zone",
+	"storage", "redis", "on_redis_failure", "master_key", "catalog", "sandbox_app", "sandbox_merchant", "time_zone",
 	"app_cache", "nonces", "staleness", "audit_retention", "push",
 }
 
@@ -116,7 +119,9 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 			a.Catalogs = append(a.Catalogs, file)
 		}
 	case "sandbox_app":
-		a.SandboxApp, err = argumentOf(d, "a file for its credentials")
+		return a.unmarshalSandboxApp(d)
+	case "sandbox_merchant":
+		a.SandboxMerchant, err = argumentOf(d, "a file for login and password")
 	case "time_zone":
 		a.TimeZone, err = argumentOf(d, "an IANA name such as Asia/Shanghai")
 	case "app_cache":
@@ -133,6 +138,22 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 		return d.Errf("open_platform has no option '%s'; it has %s", option, strings.Join(options, ", "))
 	}
 	return err
+}
+
+func (a *App) unmarshalSandboxApp(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 {
+		return d.Err("sandbox_app needs a file for its credentials, and may have a redirect URI: sandbox_app ./data/sandbox-app.json https://localhost/callback")
+	}
+	a.SandboxApp = args[0]
+	if len(args) == 1 {
+		return nil
+	}
+	if err := platform.CheckRedirectURI(args[1], platform.Web); err != nil {
+		return d.WrapErr(err)
+	}
+	a.SandboxRedirectURI = args[1]
+	return nil
 }
 
 func (a *App) unmarshalStorage(d *caddyfile.Dispenser) error {
