@@ -166,7 +166,9 @@ func (p *pushTest) run(query string, args ...any) {
 func (p *pushTest) expire() { p.run(`UPDATE push_queue SET lease_until = 1 WHERE state = 1`) }
 
 // dueNow makes all pending deliveries due.
-func (p *pushTest) dueNow() { p.run(`UPDATE push_queue SET due_at = ` + p.sqlClock() + ` WHERE state = 0`) }
+func (p *pushTest) dueNow() {
+	p.run(`UPDATE push_queue SET due_at = ` + p.sqlClock() + ` WHERE state = 0`)
+}
 
 // owe asks for an attempt more, as somebody who pushes by hand does.
 func (p *pushTest) owe(id pusher.DeliveryID) {
