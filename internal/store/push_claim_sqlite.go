@@ -36,12 +36,13 @@ const (
 	takeOne = take + `WHERE id = ?4` + taken
 
 	loadPayload = `SELECT key_number, body FROM push_payloads WHERE at = ? AND id = ?`
-	liveGrant   = `SELECT EXISTS (SELECT 1 FROM grants WHERE id = ? AND revoked_at IS NULL AND expires_at > ?)`
+	grantHolds  = `SELECT EXISTS (SELECT 1 FROM grants WHERE id = ? AND revoked_at IS NULL AND expires_at > ?)`
 )
 
 // claimSQLite claims in one transaction.
-func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (r pusher.ClaimResult, err error) {
-	err = s.hot(ctx, func(ctx context.Context, conn *conn) error {
+func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
+	var r pusher.ClaimResult
+	err := s.hot(ctx, func(ctx context.Context, conn *conn) error {
 		claim := &sqliteClaim{conn: conn, Claim: c, now: s.now().UnixMicro(), grants: map[string]bool{}}
 		for _, e := range c.Endpoints {
 			if err := claim.endpoint(ctx, e); err != nil {
@@ -54,7 +55,10 @@ func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (r pusher.Claim
 		r = claim.result
 		return nil
 	})
-	return r, err
+	if err != nil {
+		return pusher.ClaimResult{}, err
+	}
+	return r, nil
 }
 
 // sqliteClaim is a claim under way.
@@ -181,7 +185,7 @@ func (c *sqliteClaim) load(ctx context.Context) error {
 		}
 		live, known := c.grants[t.grant.String]
 		if !known {
-			if err := c.one(ctx, []any{&live}, liveGrant, t.grant.String, c.now); err != nil {
+			if err := c.one(ctx, []any{&live}, grantHolds, t.grant.String, c.now); err != nil {
 				return err
 			}
 			c.grants[t.grant.String] = live
