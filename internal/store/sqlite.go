@@ -90,7 +90,7 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 			replaceToken, s.engine.findGrant(), prolongGrant, insertFamily, insertCode,
 		}, pushStatements...)...)
 		if err == nil {
-			s.group = startGroup(s) //nolint:contextcheck // it lives as long as the store
+			s.group = startGroup(s)
 		}
 		return err
 	})
