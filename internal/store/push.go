@@ -14,22 +14,10 @@ type push struct {
 	outbox outbox
 }
 
-// hot has SQLite's writer run fn together with whatever else comes often:
-// messages, claims, completions and tokens share transactions. After an error
-// fn may still be running for nobody.
-func hot[T any](ctx context.Context, s *Store, fn func(context.Context, *conn) (T, error)) (T, error) {
-	var out, nothing T
-	err := s.group.do(ctx, true, func(ctx context.Context, c *conn) error {
-		got, err := fn(ctx, c)
-		if err == nil {
-			out = got
-		}
-		return err
-	})
-	if err != nil {
-		return nothing, err
-	}
-	return out, nil
+// hot runs fn in a transaction of SQLite's writer, which it shares with others.
+// It may be run again; after an error, what it wrote to must not be read.
+func (s *Store) hot(ctx context.Context, fn func(context.Context, *conn) error) error {
+	return s.group.do(ctx, true, fn)
 }
 
 // pipeline sends statements in one round trip. They are one transaction.

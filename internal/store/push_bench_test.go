@@ -26,6 +26,8 @@ type pushBench struct {
 	subs []uint64
 	made int64
 	body []byte
+	// keys is over how many keys deliveries are spread; 0 for none.
+	keys int
 }
 
 func newPushBench(b *testing.B, e engineTest, subscriptions int) *pushBench {
@@ -63,8 +65,11 @@ func (p *pushBench) messages(n int, idempotent bool) pusher.Batch {
 		if idempotent {
 			m.Idempotency = fmt.Sprint("message ", p.made)
 		}
+		if p.keys > 0 {
+			m.Key = fmt.Sprint(p.made % int64(p.keys))
+		}
 		batch[i] = pusher.Publication{Message: m, Deliveries: []pusher.NewDelivery{{
-			Subscription: p.subs[int(p.made)%len(p.subs)], App: p.app, Body: p.body, KeyNumber: 1,
+			Subscription: p.subs[int(p.made)%len(p.subs)], App: p.app, Key: m.Key, Body: p.body, KeyNumber: 1,
 		}}}
 	}
 	return batch
@@ -90,7 +95,7 @@ func (p *pushBench) drain(b *testing.B, n, batch int) (claims, completes time.Du
 	b.Helper()
 	claim := pusher.Claim{Node: "bench", Lease: time.Minute}
 	for _, sub := range p.subs {
-		claim.Endpoints = append(claim.Endpoints, pusher.Endpoint{Subscription: sub, Room: max(1, batch/len(p.subs)), Concurrency: 1000})
+		claim.Endpoints = append(claim.Endpoints, pusher.Endpoint{Subscription: sub, Room: max(1, batch/len(p.subs)), Concurrency: 1000, Ordered: p.keys > 0})
 	}
 	for n > 0 {
 		began := time.Now()
@@ -131,6 +136,7 @@ func onBothEngines(b *testing.B, bench func(*testing.B, engineTest)) {
 // BenchmarkPublish publishes messages of one delivery each.
 func BenchmarkPublish(b *testing.B) {
 	onBothEngines(b, func(b *testing.B, e engineTest) {
+		b.Helper()
 		for _, size := range []int{1, 100} {
 			for _, idempotent := range []bool{false, true} {
 				b.Run(fmt.Sprintf("batch=%d/idempotent=%v", size, idempotent), func(b *testing.B) {
@@ -153,6 +159,7 @@ func BenchmarkPublish(b *testing.B) {
 // BenchmarkDrain claims and completes what waits, in batches of 256.
 func BenchmarkDrain(b *testing.B) {
 	onBothEngines(b, func(b *testing.B, e engineTest) {
+		b.Helper()
 		for _, subscriptions := range []int{1, 100} {
 			b.Run(fmt.Sprintf("endpoints=%d", subscriptions), func(b *testing.B) {
 				p := newPushBench(b, e, subscriptions)

@@ -10,6 +10,7 @@ import (
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
+//nolint:dupword // NULL, NULL
 const (
 	// lockEndpoints locks the rows of active subscriptions until the claim is
 	// committed, and leaves out those that another node has. It notes the places

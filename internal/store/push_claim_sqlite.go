@@ -41,18 +41,24 @@ const (
 
 // claimSQLite claims in one transaction.
 func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
-	return hot(ctx, s, func(ctx context.Context, conn *conn) (r pusher.ClaimResult, err error) {
+	var r pusher.ClaimResult
+	err := s.hot(ctx, func(ctx context.Context, conn *conn) error {
 		claim := &sqliteClaim{conn: conn, Claim: c, now: s.now().UnixMicro(), grants: map[string]bool{}}
 		for _, e := range c.Endpoints {
 			if err := claim.endpoint(ctx, e); err != nil {
-				return r, err
+				return err
 			}
 		}
 		if err := claim.load(ctx); err != nil {
-			return r, err
+			return err
 		}
-		return claim.result, nil
+		r = claim.result
+		return nil
 	})
+	if err != nil {
+		return pusher.ClaimResult{}, err
+	}
+	return r, nil
 }
 
 // sqliteClaim is a claim under way.

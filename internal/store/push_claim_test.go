@@ -193,6 +193,23 @@ func TestClaimBusy(t *testing.T) {
 	require.Len(t, p.claim(endpoint(subs[0])).Work, 1)
 }
 
+// However long something has been due, claims come to it one after the other.
+func TestClaimGoesOn(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		sub := p.subscribe(1)[0]
+		for range 7 {
+			p.publish(p.message("", sub))
+		}
+		p.run(`UPDATE push_queue SET due_at = due_at - 60000000 + 1000000 * id`)
+		var got []int
+		for more := true; more; {
+			r := p.claim(pusher.Endpoint{Subscription: sub, Room: 2, Concurrency: 100})
+			got, more = append(got, len(r.Work)), len(r.More) > 0
+		}
+		require.Equal(p, []int{2, 2, 2, 1}, got)
+	})
+}
+
 // Without anything due a claim remembers how far it looked, and still finds what
 // was committed late, or is due by a clock that went back.
 func TestClaimLooksAtEverything(t *testing.T) {
@@ -202,8 +219,8 @@ func TestClaimLooksAtEverything(t *testing.T) {
 	p.publish(p.message("", sub))
 	p.run(`UPDATE push_queue SET due_at = due_at - 60000000`)
 	require.Empty(t, p.claim(endpoint(sub)).Work, "it is before what was looked at")
-	l := p.Store.push.looked.at[sub]
+	l := p.push.looked.at[sub]
 	l.full = l.full.Add(-lookEvery)
-	p.Store.push.looked.at[sub] = l
+	p.push.looked.at[sub] = l
 	require.Len(t, p.claim(endpoint(sub)).Work, 1)
 }

@@ -28,16 +28,21 @@ const (
 
 // completeSQLite completes in one transaction.
 func (s *Store) completeSQLite(ctx context.Context, done []pusher.Completion) ([]bool, error) {
-	return hot(ctx, s, func(ctx context.Context, c *conn) (had []bool, err error) {
+	var had []bool
+	err := s.hot(ctx, func(ctx context.Context, c *conn) (err error) {
 		now := s.now().UnixMicro()
 		had = make([]bool, len(done))
 		for i := range done {
 			if had[i], err = c.complete(ctx, &done[i], now); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		return had, nil
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return had, nil
 }
 
 func (c *conn) complete(ctx context.Context, d *pusher.Completion, now int64) (had bool, err error) {

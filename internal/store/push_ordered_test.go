@@ -114,3 +114,30 @@ func TestOrderedCaps(t *testing.T) {
 		require.Equal(p, []uint64{sub}, r.More)
 	})
 }
+
+// Who takes the head of a key out of the queue waits for a claim that is just
+// holding back the next one, and lets it go then.
+func TestOrderedRace(t *testing.T) {
+	p := newPushTest(t, engines[1], postgresDatabase(t))
+	sub := p.subscribe(1)[0]
+	p.publish(p.message("a", sub), p.message("a", sub))
+	claim, err := p.pool.Begin(t.Context())
+	require.NoError(t, err)
+	for _, statement := range []string{
+		`SELECT 1 FROM subscriptions FOR UPDATE`,
+		`UPDATE push_queue SET held = true WHERE id = (SELECT max(id) FROM push_queue)`,
+	} {
+		_, err = claim.Exec(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		_, err := p.pool.Exec(t.Context(), `DELETE FROM push_queue WHERE id = (SELECT min(id) FROM push_queue)`)
+		gone <- err
+	}()
+	require.Eventually(t, func() bool { return len(gone) > 0 || p.count(`SELECT count(*) FROM pg_locks WHERE NOT granted`) > 0 }, time.Minute, time.Millisecond)
+	require.Empty(t, gone)
+	require.NoError(t, claim.Commit(t.Context()))
+	require.NoError(t, <-gone)
+	require.Len(t, p.claim(ordered(sub)).Work, 1)
+}

@@ -26,21 +26,22 @@ const (
 
 // publishSQLite saves the batches in one transaction.
 func (s *Store) publishSQLite(ctx context.Context, batches []pusher.Batch) ([]pusher.BatchResult, error) {
-	return hot(ctx, s, func(ctx context.Context, c *conn) ([]pusher.BatchResult, error) {
+	var results []pusher.BatchResult
+	err := s.hot(ctx, func(ctx context.Context, c *conn) error {
 		now := s.now().UnixMicro()
 		known, err := c.knownMessages(ctx, batches, now)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		results := judge(batches, known)
+		results = judge(batches, known)
 		var deliveries int64
 		_ = fresh(batches, results, func(p *pusher.Publication) error { deliveries += int64(len(p.Deliveries)); return nil })
 		var last int64
 		if err := c.one(ctx, []any{&last}, numberDeliveries, deliveries); err != nil {
-			return nil, err
+			return err
 		}
 		next := last - deliveries
-		return results, fresh(batches, results, func(p *pusher.Publication) error {
+		return fresh(batches, results, func(p *pusher.Publication) error {
 			if err := c.insertPublication(ctx, p, next, now); err != nil {
 				return err
 			}
@@ -48,6 +49,10 @@ func (s *Store) publishSQLite(ctx context.Context, batches []pusher.Batch) ([]pu
 			return nil
 		})
 	})
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
 }
 
 // knownMessages finds the messages that the keys of the batches belong to.

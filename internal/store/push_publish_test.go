@@ -192,7 +192,7 @@ func TestPublishMakesRoom(t *testing.T) {
 		p.publish(m)
 		// It is so old that a claim loads what is posted by a statement of its own.
 		w := p.claim(endpoint(sub)).Work
-		require.Equal(t, bodies(w), []string{string(m.Deliveries[0].Body)})
+		require.Equal(t, []string{string(m.Deliveries[0].Body)}, bodies(w))
 		require.Equal(t, 3, w[0].KeyNumber)
 		require.Equal(t, []bool{true}, p.complete(done(w[0], pusher.Delivered, 0)))
 		require.Equal(t, pusher.Delivered, p.recorded(w[0].ID).State)

@@ -82,10 +82,12 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 		fence int64
 		pusher.Attempt
 	}
-	return hot(ctx, s, func(ctx context.Context, c *conn) (subscriptions []uint64, err error) {
+	var subscriptions []uint64
+	err := s.hot(ctx, func(ctx context.Context, c *conn) error {
+		subscriptions = nil
 		now := s.now().UnixMicro()
 		var found []lost
-		err = c.each(ctx, func(rows *sql.Rows) error {
+		err := c.each(ctx, func(rows *sql.Rows) error {
 			l := lost{Attempt: pusher.Attempt{Class: pusher.ErrLost, Error: lostText}}
 			var subscription uint64
 			var claimed int64
@@ -95,20 +97,24 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 			return err
 		}, findLost, now, limit)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for i := range found {
 			l := &found[i]
 			if _, err := c.exec(ctx, keepLost, now, l.id.ID); err != nil {
-				return nil, err
+				return err
 			}
 			if _, err := c.exec(ctx, recordLost, l.id.At, l.id.ID); err != nil {
-				return nil, err
+				return err
 			}
 			if err := c.insertAttempt(ctx, l.id, l.fence, &l.Attempt); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		return subscriptions, nil
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return subscriptions, nil
 }
