@@ -260,8 +260,8 @@ func (s *Store) stepJob(ctx context.Context, c *conn, j *savedJob, limit int) ([
 	sel.indexed.newerThan(sel.alias, j.cursor)
 	// The last delivery that this step looks at; none is the end.
 	var last pusher.Cursor
-	err := c.one(ctx, []any{&last.At, &last.ID}, `SELECT `+sel.alias+`.at, `+sel.alias+`.id FROM `+sel.from+sel.indexed.String()+`
-		ORDER BY `+sel.alias+`.at, `+sel.alias+`.id LIMIT 1 OFFSET ?`, append(sel.indexed.args, limit-1)...)
+	err := c.one(ctx, []any{&last.At, &last.ID}, `SELECT `+sel.alias+`.at, `+sel.alias+`.id FROM `+sel.from+sel.indexed.String()+sel.oldestFirst()+`
+		LIMIT 1 OFFSET ?`, append(sel.indexed.args, limit-1)...)
 	switch {
 	case err == nil:
 		sel.indexed.add(sel.alias+`.at <= ? AND (`+sel.alias+`.at, `+sel.alias+`.id) <= (?, ?)`, last.At, last.At, last.ID)
