@@ -54,7 +54,7 @@ func parseFilter(text string) (pusher.Filter, error) {
 		Message: pusher.MessageID{At: stored.MessageAt, ID: stored.MessageID},
 	}
 	for _, state := range stored.States {
-		f.States = append(f.States, pusher.State(state)) //nolint:gosec // a state is written
+		f.States = append(f.States, pusher.State(state))
 	}
 	return f, nil
 }
@@ -275,7 +275,7 @@ func (s *Store) stepJob(ctx context.Context, c *conn, j *savedJob, limit int) ([
 	if err != nil {
 		return nil, err
 	}
-	var pushed []endedDelivery
+	var pushed []queuedDelivery
 	if j.Cause == pusher.Reset {
 		pushed, err = s.pushAnew(ctx, c, sel, now)
 	} else {

@@ -17,41 +17,32 @@ import (
 // plan is how the database does a query, were its tables large.
 func (p *pushStore) plan(t *testing.T, query string, args ...any) string {
 	t.Helper()
-	conn, err := p.readers.Conn(t.Context())
-	require.NoError(t, err)
-	defer func() { require.NoError(t, conn.Close()) }()
-	explain := `EXPLAIN QUERY PLAN `
+	explain, columns := `EXPLAIN QUERY PLAN `, 4
 	if p.pool != nil {
-		tx, err := conn.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
-		require.NoError(t, err)
-		defer func() { require.NoError(t, tx.Rollback()) }()
+		explain, columns = `EXPLAIN `, 1
+	}
+	tx, err := p.readers.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback()) }()
+	if p.pool != nil {
 		_, err = tx.ExecContext(t.Context(), `SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off`)
 		require.NoError(t, err)
-		return planText(t, p.pool != nil)(tx.QueryContext(t.Context(), `EXPLAIN `+p.engine.bind(query), args...))
 	}
-	return planText(t, false)(conn.QueryContext(t.Context(), explain+query, args...))
-}
-
-func planText(t *testing.T, postgres bool) func(*sql.Rows, error) string {
-	t.Helper()
-	return func(rows *sql.Rows, err error) string {
-		require.NoError(t, err)
-		defer func() { require.NoError(t, rows.Close()) }()
-		var text strings.Builder
-		for rows.Next() {
-			var line string
-			var ignored any
-			if postgres {
-				err = rows.Scan(&line)
-			} else {
-				err = rows.Scan(&ignored, &ignored, &ignored, &line)
-			}
-			require.NoError(t, err)
-			text.WriteString(line + "\n")
+	rows, err := tx.QueryContext(t.Context(), explain+p.engine.bind(query), args...)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	var text strings.Builder
+	for rows.Next() {
+		line, dest := "", make([]any, columns)
+		for i := range dest {
+			dest[i] = new(any)
 		}
-		require.NoError(t, rows.Err())
-		return text.String()
+		dest[columns-1] = &line
+		require.NoError(t, rows.Scan(dest...))
+		text.WriteString(line + "\n")
 	}
+	require.NoError(t, rows.Err())
+	return text.String()
 }
 
 // Every list reads an index in its order, and of PostgreSQL's partitions those

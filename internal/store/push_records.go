@@ -86,7 +86,7 @@ func (s *Store) Attempts(ctx context.Context, id pusher.DeliveryID) ([]pusher.At
 			err := rows.Scan(&number, &cause, &started, &duration, &address, &status, &class, &text, &response, &node)
 			if err == nil && number.Valid {
 				attempts = append(attempts, pusher.Attempt{
-					Number: int(number.Int64), Cause: pusher.Cause(cause.Int64), //nolint:gosec // a cause is written
+					Number: int(number.Int64), Cause: pusher.Cause(cause.Int64),
 					Started: fromMicros(started), Duration: time.Duration(duration.Int64) * time.Microsecond,
 					Address: address.String, Status: int(status.Int64), Class: pusher.ErrorClass(class.String),
 					Error: text.String, Response: response, Node: node.String,

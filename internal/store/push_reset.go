@@ -10,7 +10,7 @@ import (
 
 // pushAnew makes a delivery for each of the selected ones, in the same order:
 // of the same message, with the same payload, which it refers to.
-func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64) ([]endedDelivery, error) {
+func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64) ([]queuedDelivery, error) {
 	where := sel.indexed.and(sel.rest)
 	where.add(`s.number IS NOT NULL`)
 	number, first := `nextval('push_deliveries_id_seq')`, int64(0)
@@ -21,9 +21,9 @@ func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64)
 		}
 		number, args = `? + row_number() OVER (ORDER BY o.at, o.id)`, []any{first}
 	}
-	var made []endedDelivery
+	var made []queuedDelivery
 	err := c.each(ctx, func(rows *sql.Rows) error {
-		var e endedDelivery
+		var e queuedDelivery
 		err := rows.Scan(&e.id.At, &e.id.ID, &e.subscription)
 		made = append(made, e)
 		return err
@@ -41,11 +41,7 @@ func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64)
 			return nil, err
 		}
 	}
-	ids := make([]pusher.DeliveryID, len(made))
-	for i, e := range made {
-		ids[i] = e.id
-	}
-	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
+	for some := range slices.Chunk(sortedIDs(idsOfQueued(made)), idBatch) {
 		list, args := idList(some)
 		_, err := c.exec(ctx, list+`INSERT INTO push_queue (`+queueColumns+`)
 			SELECT `+queueValues+`, 0, d.at, 0, d.cause, 0, 0, 0 FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id`, args...)
