@@ -44,7 +44,7 @@ func postgresEngine() *engine {
 		serial:   `SELECT pg_advisory_xact_lock(` + strconv.Itoa(lockWrite) + `)`,
 		again:    `SELECT pg_advisory_xact_lock(` + strconv.Itoa(lockAgain) + `)`,
 		byIndex: `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
-			set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
+			set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
 		lockRow: ` FOR UPDATE`,
 		announce: `WITH change AS (INSERT INTO changes (kind, key, at) VALUES (?, ?, ?) RETURNING version)
 			SELECT pg_notify('` + changesChannel + `', version::text) FROM change`,

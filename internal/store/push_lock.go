@@ -24,10 +24,8 @@ const (
 func (s *Store) pushing(ctx context.Context, fn func(*conn) ([]uint64, error)) error {
 	for try := 1; ; try++ {
 		err := s.transaction(ctx, s.issuing(), nil, func(c *conn) error {
-			if c.engine.byIndex != "" {
-				if err := c.each(ctx, func(*sql.Rows) error { return nil }, c.engine.byIndex); err != nil {
-					return err
-				}
+			if err := c.byIndex(ctx); err != nil {
+				return err
 			}
 			subscriptions, err := fn(c)
 			if err != nil || len(subscriptions) == 0 {
@@ -47,6 +45,15 @@ func (s *Store) pushing(ctx context.Context, fn func(*conn) ([]uint64, error)) e
 		case <-time.After(min(time.Duration(try)*lockPause, 50*lockPause)):
 		}
 	}
+}
+
+// byIndex makes the transaction find rows by indexes alone: the figures of tables
+// that change all the time are never up to date.
+func (c *conn) byIndex(ctx context.Context) error {
+	if c.engine.byIndex == "" {
+		return nil
+	}
+	return c.each(ctx, func(*sql.Rows) error { return nil }, c.engine.byIndex)
 }
 
 // errLocked says that somebody else has a delivery, and may wait for what this

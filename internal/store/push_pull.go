@@ -32,7 +32,7 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 			rest.args = append(rest.args, topic)
 		}
 	}
-	err := s.view(ctx, func(r *reader) error {
+	err := s.look(ctx, func(r *reader) error {
 		for _, table := range []string{"push_queue", "push_failed"} {
 			var where conditions
 			where.add(`x.app = ?`, int64(app))

@@ -28,6 +28,16 @@ func scanRecord(rows *sql.Rows) (pusher.Record, error) {
 	return r, err
 }
 
+// look is view for lists that are read in the order of an index.
+func (s *Store) look(ctx context.Context, fn func(*reader) error) error {
+	return s.view(ctx, func(r *reader) error {
+		if err := r.byIndex(ctx); err != nil {
+			return err
+		}
+		return fn(r)
+	})
+}
+
 // Deliveries lists deliveries, newest first.
 func (s *Store) Deliveries(ctx context.Context, f pusher.Filter, after pusher.Cursor, limit int) ([]pusher.Record, error) {
 	records := []pusher.Record{}
@@ -35,7 +45,7 @@ func (s *Store) Deliveries(ctx context.Context, f pusher.Filter, after pusher.Cu
 		return records, nil
 	}
 	query, args := selectDeliveries(f).newest(recordColumns, recordJoins, after, limit)
-	err := s.load(func(r *reader) error {
+	err := s.look(ctx, func(r *reader) error {
 		return r.each(ctx, func(rows *sql.Rows) error {
 			record, err := scanRecord(rows)
 			records = append(records, record)
@@ -111,7 +121,7 @@ func (s *Store) Messages(ctx context.Context, f pusher.Filter, after pusher.Curs
 		return messages, nil
 	}
 	page, args := selectMessages(f, after, limit)
-	err := s.view(ctx, func(r *reader) error {
+	err := s.look(ctx, func(r *reader) error {
 		index := map[pusher.MessageID]int{}
 		err := r.each(ctx, func(rows *sql.Rows) error {
 			var m pusher.MessageRecord
