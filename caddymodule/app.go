@@ -81,6 +81,9 @@ type App struct {
 	catalogs []*platform.CatalogFile
 	engine   *engine
 	released bool
+	// issuers are those of the authorization servers, by environment, as far as
+	// the configuration names them.
+	issuers map[platform.Environment][]string
 }
 
 // CaddyModule returns the Caddy module information.

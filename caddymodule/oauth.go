@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -8,9 +9,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -23,6 +26,8 @@ type Authorization struct {
 	// checked.
 	Service *platform.Service
 	Store   oauth.Store
+	// Tokens are what the gate knows of access tokens.
+	Tokens *oauth.Verifier
 	// Apps and Catalog are what the gate has in force.
 	Apps    oauth.Apps
 	Catalog func(context.Context) (*platform.Catalog, error)
@@ -43,9 +48,40 @@ func (a *App) Authorization(ctx context.Context) (*Authorization, error) {
 		return nil, err
 	}
 	return &Authorization{
-		Service: a.engine.service, Store: a.engine.store, Apps: g, Catalog: g.Catalog,
+		Service: a.engine.service, Store: a.engine.store, Apps: g, Tokens: a.engine.tokens, Catalog: g.Catalog,
 		Ledger: a.engine.ledger, Guesses: a.engine.guesses, Location: a.location, engine: a.engine,
 	}, nil
+}
+
+// ServesIssuer tells the app which issuer an authorization server has. Handlers
+// call it while they are provisioned.
+func (a *App) ServesIssuer(env platform.Environment, issuer string) {
+	if a.issuers == nil {
+		a.issuers = map[platform.Environment][]string{}
+	}
+	if !slices.Contains(a.issuers[env], issuer) {
+		a.issuers[env] = append(a.issuers[env], issuer)
+	}
+}
+
+// StartLink makes a link that starts the app, which is named by its ID or appKey,
+// at the site of the issuer. Without one it is that of the environment's only
+// authorization server whose issuer the configuration names.
+func (a *App) StartLink(ctx context.Context, ref string, o oauth.StartOptions) (*adminapi.StartLink, error) {
+	app, err := a.Service().App(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	o.Environment = cmp.Or(o.Environment, platform.Production)
+	if issuers := a.issuers[o.Environment]; o.Issuer == "" && len(issuers) == 1 {
+		o.Issuer = issuers[0]
+	}
+	authorization := &Authorization{engine: a.engine}
+	address, until, err := oauth.StartURL(rand.Reader, authorization.Secrets(), app, o, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return &adminapi.StartLink{URL: address, AppKey: app.Key, Environment: o.Environment, ExpiresAt: until}, nil
 }
 
 // Secrets are what keys of the authorization server are made of, one from each

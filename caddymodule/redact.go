@@ -22,7 +22,7 @@ const redacted = "REDACTED"
 // secrets in the dialects and in OAuth.
 var secretParameters = []string{
 	"sign", "_aop_signature", "signature", "access_token", "accessToken", "session", "token",
-	"refresh_token", "code", "code_verifier", "device_code", "request_uri", "client_assertion",
+	"refresh_token", "code", "code_verifier", "device_code", "user_code", "request_uri", "client_assertion", "link", "start_token",
 	"secret", "app_secret", "appSecret", "client_secret", "signSecret",
 }
 

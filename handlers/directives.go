@@ -17,6 +17,7 @@ func init() {
 	caddy.RegisterModule(Sign{})
 	caddy.RegisterModule(Scope{})
 	caddy.RegisterModule(Rate{})
+	caddy.RegisterModule(Gate{})
 	caddy.RegisterModule(Mock{})
 	caddy.RegisterModule(Problem{})
 	caddy.RegisterModule(Health{})

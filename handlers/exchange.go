@@ -54,12 +54,12 @@ func exchangeOf(r *http.Request) *exchange {
 
 // begin starts a call: it gives it an id and takes everything out of the
 // request that only the gate may say.
-func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, logs *refusalLogs) *exchange {
+func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, vars map[string]any, logs *refusalLogs) *exchange {
 	ctx := r.Context()
 	x := &exchange{gate: g, logs: logs, request: r}
 	g.Start(&x.call)
 	x.call.RequestID = x.newRequestID()
-	x.call.ClientIP = clientIP(r)
+	x.call.ClientIP = clientIP(vars)
 	x.writer.wrapper.ResponseWriter = w
 	x.writer.ResponseWriterWrapper = &x.writer.wrapper
 	x.readTarget()
@@ -188,29 +188,28 @@ func hasAccessLog(r *http.Request) bool {
 // target on the wire, whatever was rewritten since.
 func (x *exchange) readTarget() {
 	r := x.request
-	x.signed = signing.Request{
-		Method: r.Method, Scheme: "http", Authority: r.Host,
-		Header: r.Header, ContentLength: r.ContentLength,
-	}
+	s := &x.signed
+	s.Method, s.Scheme, s.Authority = r.Method, "http", r.Host
+	s.Header, s.ContentLength = r.Header, r.ContentLength
 	if r.TLS != nil {
-		x.signed.Scheme = "https"
+		s.Scheme = "https"
 	}
 	target := r.RequestURI
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		target = orig.RequestURI
-		x.signed.Method = orig.Method
+		s.Method = orig.Method
 		if !strings.HasPrefix(target, "/") && orig.URL != nil {
 			// The absolute form of a request target (RFC 9112 section 3.2.2).
 			target = orig.URL.RequestURI()
 		}
 	}
-	x.signed.Path, x.signed.RawQuery, _ = strings.Cut(target, "?")
+	s.Path, s.RawQuery, _ = strings.Cut(target, "?")
 }
 
 // clientIP is the caller's address as Caddy determined it from the peer and
 // the trusted proxies; never a header read here.
-func clientIP(r *http.Request) netip.Addr {
-	s, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+func clientIP(vars map[string]any) netip.Addr {
+	s, _ := vars[caddyhttp.ClientIPVarKey].(string)
 	addr, err := netip.ParseAddr(s)
 	if err != nil {
 		return netip.Addr{}

@@ -107,10 +107,25 @@ func TestMasterKeyMustBeSet(t *testing.T) {
 
 // TestHandlersNeedTheApp: a configuration without the global option says so.
 func TestHandlersNeedTheApp(t *testing.T) {
-	for _, handler := range []string{"open_ip", "open_sign", "open_scope", "open_rate"} {
+	for _, handler := range []string{"open_gate", "open_ip", "open_sign", "open_scope", "open_rate"} {
 		err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}},"logging":{"logs":{"default":{"writer":{"output":"discard"}}}},
 			"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":"`+handler+`","environment":"sandbox"}]}]}}}}}`), true)
 		require.Error(t, err, handler)
+	}
+	require.NoError(t, caddy.Stop())
+}
+
+// TestGateStages: a list that is empty, or names what is no check, says so.
+func TestGateStages(t *testing.T) {
+	for stages, want := range map[string]string{
+		`[]`:                        "open_gate has no stages",
+		`[{"handler":"open_mock"}]`: "open_mock is no stage of open_gate: list open_ip, open_sign, open_scope and open_rate",
+		`[{"handler":"open_sign"}]`: "open_sign needs an environment",
+	} {
+		err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}},"logging":{"logs":{"default":{"writer":{"output":"discard"}}}},
+			"apps":{"open_platform":{"storage":{"path":"`+t.TempDir()+`/op.db"}},
+			"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":"open_gate","stages":`+stages+`}]}]}}}}}`), true)
+		require.ErrorContains(t, err, want)
 	}
 	require.NoError(t, caddy.Stop())
 }

@@ -54,7 +54,8 @@ type checker interface {
 // serve runs one stage. The first stage that a request meets begins the call,
 // and ends it when everything behind it has run.
 func (s *stage) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, c checker) error {
-	if x := exchangeOf(r); x != nil {
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if x, ok := vars[exchangeKey].(*exchange); ok {
 		return x.step(w, next, c)
 	}
 	g, err := s.app.Gate(r.Context())
@@ -65,7 +66,7 @@ func (s *stage) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			Detail: "the call could not be checked; try again soon",
 		}, "")
 	}
-	x := begin(g, w, r, &s.logs)
+	x := begin(g, w, r, vars, &s.logs)
 	defer x.record()
 	return x.end(x.step(&x.writer, next, c))
 }

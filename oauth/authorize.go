@@ -16,11 +16,13 @@ import (
 
 // consentView is what the consent page shows.
 type consentView struct {
-	App                  appView
-	Shop                 string
-	Scopes               []scope
-	Until                date
-	ReturnTo             string
+	App      appView
+	Shop     string
+	Scopes   []scope
+	Until    date
+	ReturnTo string
+	// UserCode is what the device shows that asks; empty where none does.
+	UserCode             string
 	Form, Action         string
 	LogOut, LogOutAction string
 	Grants               string
@@ -40,7 +42,7 @@ func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if u == nil {
-		s.showLogIn(w, r, in, request, logInTry{})
+		s.showLogIn(w, r, in, s.authorizeErrand(languageOf(r), request), logInTry{})
 		return
 	}
 	covered, err := s.server.Covered(r.Context(), request, u.ID)
@@ -50,7 +52,10 @@ func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
 	case covered && !wantsConsent(r.URL.RawQuery):
 		s.approve(w, r, request, u)
 	default:
-		s.showConsent(w, r, in, u, request)
+		s.showConsent(w, r, in, u, question{
+			app: request.App, scopes: request.Scopes, returnTo: returnTo(languageOf(r), request.RedirectURI),
+			form: formConsent, target: request.RawQuery, action: pathAuthorize, page: pathAuthorize + "?" + request.RawQuery,
+		})
 	}
 }
 
@@ -61,22 +66,34 @@ func wantsConsent(rawQuery string) bool {
 	return err != nil || slices.Contains(strings.Fields(query.Get("prompt")), "consent")
 }
 
-// showConsent asks the merchant.
-func (s *site) showConsent(w http.ResponseWriter, r *http.Request, in *session, u *platform.User, request *core.AuthorizationRequest) {
+// question is what a merchant is asked.
+type question struct {
+	app    *platform.App
+	scopes []string
+	// returnTo says where the merchant goes afterwards.
+	returnTo string
+	userCode string
+	// form is what the answer is for, target what it is about; action takes it,
+	// and page is the page of the question.
+	form, target, action, page string
+}
+
+// showConsent asks the merchant whether an app may act.
+func (s *site) showConsent(w http.ResponseWriter, r *http.Request, in *session, u *platform.User, q question) {
 	t := languageOf(r)
-	shown, err := s.scopes(r, t, request.Scopes)
+	shown, err := s.scopes(r, t, q.scopes)
 	if err != nil {
 		s.failed(w, r, err)
 		return
 	}
 	v := consentView{
-		App: s.appView(t, request.App), Shop: plain(u.Name), Scopes: shown,
+		App: s.appView(t, q.app), Shop: plain(u.Name), Scopes: shown,
 		Until:    s.date(t, s.now().Add(core.RefreshTokenLifetime)),
-		ReturnTo: returnTo(t, request.RedirectURI),
-		Action:   pathAuthorize, LogOutAction: pathLogout, Grants: pathGrants,
+		ReturnTo: q.returnTo, UserCode: q.userCode,
+		Action: q.action, LogOutAction: pathLogout, Grants: pathGrants,
 	}
-	if v.Form, err = s.newForm(formConsent, in, u, request.RawQuery); err == nil && s.builtin {
-		v.LogOut, err = s.newForm(formLogOut, in, u, pathAuthorize+"?"+request.RawQuery)
+	if v.Form, err = s.newForm(q.form, in, u, q.target); err == nil && s.builtin {
+		v.LogOut, err = s.newForm(formLogOut, in, u, q.page)
 	}
 	if err != nil {
 		s.failed(w, r, err)

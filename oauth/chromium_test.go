@@ -15,6 +15,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	core "github.com/caddy-openplatform/openplatform/internal/oauth"
 )
 
 // patience bounds what Chromium does on a busy machine.
@@ -199,6 +201,62 @@ func TestPages(t *testing.T) {
 			b.follow(chromedp.Navigate(w.site.URL + "/oauth/authorize?client_id=" + w.app.Key + "&redirect_uri=https://elsewhere.example/&response_type=code"))
 			b.check("error")
 			<-b.complaints // a status of 400
+			b.quiet()
+		})
+	}
+}
+
+// TestDevicePages clicks through the pages for devices, and through a start from
+// the app market.
+func TestDevicePages(t *testing.T) {
+	w := newWorld(t, "open_oauth")
+	w.hosted()
+	scanner := w.native("仓库扫码枪 Scanner")
+	for _, s := range []screen{{390, "zh-CN", false}, {1280, "zh-CN", false}, {390, "en", false}, {1280, "en", false}, {390, "en", true}} {
+		t.Run(s.String(), func(t *testing.T) {
+			b := s.open(t)
+			d := w.device(scanner)
+			b.follow(chromedp.Navigate(d.VerificationURI))
+			b.check("device-login")
+			b.follow(fill("#login", "xiaoming"), fill("#password", password), press("main button"))
+			b.check("device-type")
+			b.quiet()
+			b.follow(fill("#user_code", "bbbbbbbb"), press("main button"))
+			b.check("device-wrong")
+			<-b.complaints // a status of 400
+			b.follow(chromedp.Evaluate(`document.querySelector("#user_code").value = ""`, nil), fill("#user_code", strings.ToLower(d.UserCode)), press("main button"))
+			b.check("device-consent")
+			b.follow(press("button[value=approve]"))
+			b.check("device-done")
+			b.quiet()
+			require.Contains(t, w.poll(scanner, d).body, "access_token")
+
+			d = w.device(scanner)
+			b.follow(chromedp.Navigate(d.VerificationURIComplete))
+			b.follow(press("button[value=deny]"))
+			b.check("device-denied")
+			b.quiet()
+
+			b.follow(chromedp.Navigate(w.site.URL + "/oauth/logout"))
+			b.follow(press("main button"))
+			b.follow(chromedp.Navigate(w.link(core.StartOptions{})))
+			b.check("start-login")
+			b.follow(fill("#login", "xiaoming"), fill("#password", password), press("main button"))
+			b.quiet()
+			require.Contains(t, b.at(), w.isv.URL+"/start?from=market&iss=")
+			b.follow(chromedp.Navigate(w.site.URL + "/oauth/start?link=x"))
+			b.check("start-error")
+			<-b.complaints // a status of 400
+
+			address, _ := w.start()
+			b.follow(chromedp.Navigate(address))
+			if !strings.Contains(b.at(), w.callback()) { // who comes first is asked
+				b.follow(press("button[value=approve]"))
+			}
+			b.follow(chromedp.Navigate(w.site.URL + "/oauth/grants"))
+			b.check("grants-start")
+			b.follow(press("a.button"))
+			require.Contains(t, b.at(), w.isv.URL+"/start?from=market&iss=")
 			b.quiet()
 		})
 	}

@@ -13,6 +13,7 @@ const (
 	formLogIn   = "login"
 	formLogOut  = "logout"
 	formConsent = "consent"
+	formDevice  = "device"
 	formRevoke  = "revoke"
 )
 
@@ -29,7 +30,7 @@ type form struct {
 	Session string `json:"s"`
 	User    string `json:"u,omitempty"`
 	// Target is what the form is about: the query of the authorization request,
-	// the page to go to, or a grant.
+	// a user code, the page to go to, or a grant.
 	Target string `json:"t"`
 	// Until ends it, in Unix seconds.
 	Until int64 `json:"x"`

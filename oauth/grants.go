@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	core "github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -28,6 +29,8 @@ type grantView struct {
 	Since, Until date
 	Warning      string
 	Form         string
+	// Start leads to the app; empty where it cannot be started from here.
+	Start string
 }
 
 // maxGrants bounds the list on the page.
@@ -40,7 +43,7 @@ func (s *site) grants(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if u == nil {
-		s.showLogIn(w, r, in, nil, logInTry{})
+		s.showLogIn(w, r, in, s.errandTo(r, languageOf(r), pathGrants), logInTry{})
 		return
 	}
 	t := languageOf(r)
@@ -93,6 +96,11 @@ func (s *site) grantView(r *http.Request, t *words, in *session, u *platform.Use
 		Since: s.date(t, g.CreatedAt), Until: s.date(t, g.ExpiresAt),
 	}
 	v.Warning = fmt.Sprintf(t.Warning, v.App.Name)
+	if core.CanStart(app) {
+		if v.Start, err = s.startAddress(app); err != nil {
+			return grantView{}, err
+		}
+	}
 	v.Form, err = s.newForm(formRevoke, in, u, g.ID)
 	return v, err
 }

@@ -39,31 +39,67 @@ func (s *site) askLogIn(w http.ResponseWriter, r *http.Request) {
 		redirect(w, pathGrants)
 		return
 	}
-	s.showLogIn(w, r, in, nil, logInTry{})
+	s.showLogIn(w, r, in, s.errandTo(r, languageOf(r), pathGrants), logInTry{})
 }
 
-// showLogIn asks who the merchant is, and then goes on with the request, or with
-// the page of grants where there is none. Where an outside passport says who it
-// is, there is nothing to ask.
-func (s *site) showLogIn(w http.ResponseWriter, r *http.Request, in *session, request *core.AuthorizationRequest, try logInTry) {
+// errand is what a merchant logs in for.
+type errand struct {
+	// target is the page to go on with.
+	target string
+	// app is what asks, or nil; why says what for.
+	app *platform.App
+	why string
+	// leadsTo is where target may redirect to, or empty.
+	leadsTo string
+}
+
+// errandTo says what a merchant logs in for on the way to one of our pages. Where
+// that asks for nothing that holds, it is the page of grants.
+func (s *site) errandTo(r *http.Request, t *words, target string) errand {
+	path, query, _ := strings.Cut(target, "?")
+	switch path {
+	case pathAuthorize:
+		if request, err := s.server.Authorize(r.Context(), query); err == nil {
+			return s.authorizeErrand(t, request)
+		}
+	case pathStart:
+		link := linkIn(query)
+		if start, err := s.server.OpenStart(r.Context(), link); err == nil {
+			return s.startErrand(t, start, link)
+		}
+	case pathActivate:
+		return errand{target: target, why: t.LogInDevice}
+	}
+	return errand{target: pathGrants, why: t.LogInGrants}
+}
+
+func (s *site) authorizeErrand(t *words, request *core.AuthorizationRequest) errand {
+	return errand{
+		target: pathAuthorize + "?" + request.RawQuery, app: request.App, why: fmt.Sprintf(t.LogInFor, plain(request.App.Name)),
+		leadsTo: request.RedirectURI,
+	}
+}
+
+// showLogIn asks who the merchant is, and then goes on with the errand. Where an
+// outside passport says who it is, there is nothing to ask.
+func (s *site) showLogIn(w http.ResponseWriter, r *http.Request, in *session, e errand, try logInTry) {
 	t := languageOf(r)
 	if !s.builtin {
 		s.show(w, r, http.StatusForbidden, messagePage, view{T: t, Title: t.NotLoggedInTitle, Body: message{Text: []string{t.NotLoggedInText}}})
 		return
 	}
-	v := loginView{Why: t.LogInGrants, Problem: try.problem, Login: try.login, Action: pathLogin}
-	target := pathGrants
-	if request != nil {
-		target = pathAuthorize + "?" + request.RawQuery
-		a := s.appView(t, request.App)
-		v.App, v.Why = &a, fmt.Sprintf(t.LogInFor, a.Name)
+	allowFormTo(w.Header(), e.leadsTo)
+	v := loginView{Why: e.why, Problem: try.problem, Login: try.login, Action: pathLogin}
+	if e.app != nil {
+		a := s.appView(t, e.app)
+		v.App = &a
 	}
 	var err error
-	if v.Form, err = s.newForm(formLogIn, in, nil, target); err != nil {
+	if v.Form, err = s.newForm(formLogIn, in, nil, e.target); err != nil {
 		s.failed(w, r, err)
 		return
 	}
-	path, query, _ := strings.Cut(target, "?")
+	path, query, _ := strings.Cut(e.target, "?")
 	s.show(w, r, cmp.Or(try.status, http.StatusOK), loginPage, view{T: t, Title: t.LogInTitle, Body: v, Switch: path + otherLanguage(query, t.OtherTag)})
 }
 
@@ -106,22 +142,7 @@ func (s *site) logInFailed(w http.ResponseWriter, r *http.Request, in *session, 
 		s.failed(w, r, err)
 		return
 	}
-	s.showLogIn(w, r, in, s.requestOf(r, w, f.Target), try)
-}
-
-// requestOf is the authorization request that a page leads to; nil where it leads
-// elsewhere, or the request does not hold any more.
-func (s *site) requestOf(r *http.Request, w http.ResponseWriter, target string) *core.AuthorizationRequest {
-	path, query, _ := strings.Cut(target, "?")
-	if path != pathAuthorize {
-		return nil
-	}
-	request, err := s.server.Authorize(r.Context(), query)
-	if err != nil {
-		return nil
-	}
-	allowFormTo(w.Header(), request.RedirectURI)
-	return request
+	s.showLogIn(w, r, in, s.errandTo(r, t, f.Target), try)
 }
 
 // askLogOut asks whether to log out: a link from elsewhere must not do so.

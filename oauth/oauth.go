@@ -72,6 +72,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Environment == "" {
 		h.Environment = platform.Production
 	}
+	if h.Issuer != "" {
+		h.app.ServesIssuer(h.Environment, h.Issuer)
+	}
 	return nil
 }
 
@@ -150,7 +153,7 @@ func (h *Handler) site(r *http.Request) (*site, error) {
 // options are what the core of every site stands on.
 func (h *Handler) options(a *caddymodule.Authorization, issuer string) core.Options {
 	return core.Options{
-		Store: a.Store, Apps: a.Apps, Catalog: a.Catalog, Issuer: issuer, Environment: h.Environment,
+		Store: a.Store, Apps: a.Apps, Tokens: a.Tokens, Catalog: a.Catalog, Issuer: issuer, Environment: h.Environment, Activation: issuer + pathActivate,
 		Secrets: a.Secrets, Ledger: a.Ledger, Guard: a.Guesses, Secure: caddymodule.Secure, ClientIP: clientIP,
 		DPoP: true,
 		Report: func(r *http.Request, err error) {

@@ -23,10 +23,11 @@ import (
 var files embed.FS
 
 var (
-	loginPage   = parsePage("login.html")
-	consentPage = parsePage("consent.html")
-	grantsPage  = parsePage("grants.html")
-	messagePage = parsePage("message.html")
+	loginPage    = parsePage("login.html")
+	consentPage  = parsePage("consent.html")
+	activatePage = parsePage("activate.html")
+	grantsPage   = parsePage("grants.html")
+	messagePage  = parsePage("message.html")
 )
 
 // parsePage reads a page and the frame around it.

@@ -18,6 +18,8 @@ import (
 const (
 	pathPrefix      = "/oauth/"
 	pathAuthorize   = "/oauth/authorize"
+	pathActivate    = "/oauth/activate"
+	pathStart       = "/oauth/start"
 	pathLogin       = "/oauth/login"
 	pathLogout      = "/oauth/logout"
 	pathGrants      = "/oauth/grants"
@@ -25,6 +27,7 @@ const (
 	pathToken       = "/oauth/token" //nolint:gosec // G101: a path
 	pathRevoke      = "/oauth/revoke"
 	pathIntrospect  = "/oauth/introspect"
+	pathDevice      = "/oauth/device"
 	pathPushed      = "/oauth/par"
 	pathKeys        = "/oauth/jwks"
 	pathMetadata    = "/.well-known/oauth-authorization-server" // RFC 8414 section 3
@@ -80,6 +83,8 @@ func checkIssuer(issuer string) (*url.URL, error) {
 // routes says what answers where.
 func (s *site) routes() {
 	s.mux.HandleFunc(pathAuthorize, s.page(methods{http.MethodGet: s.authorize, http.MethodPost: s.decide}))
+	s.mux.HandleFunc(pathActivate, s.page(methods{http.MethodGet: s.activate, http.MethodPost: s.decideDevice}))
+	s.mux.HandleFunc(pathStart, s.page(methods{http.MethodGet: s.start}))
 	s.mux.HandleFunc(pathGrants, s.page(methods{http.MethodGet: s.grants, http.MethodPost: s.revoke}))
 	s.mux.HandleFunc(pathLogout, s.page(methods{http.MethodGet: s.askLogOut, http.MethodPost: s.logOut}))
 	if s.builtin {
@@ -91,6 +96,7 @@ func (s *site) routes() {
 	s.mux.Handle(pathToken, s.server.TokenHandler())
 	s.mux.Handle(pathRevoke, s.server.RevokeHandler())
 	s.mux.Handle(pathIntrospect, s.server.IntrospectHandler())
+	s.mux.Handle(pathDevice, s.server.DeviceHandler())
 	s.mux.Handle(pathPushed, s.server.PushedHandler())
 	s.mux.Handle(pathKeys, s.server.JWKSHandler())
 	s.mux.Handle(pathMetadata, s.server.MetadataHandler())

@@ -23,6 +23,7 @@ type words struct {
 	Merchant, ISV string // kinds of app
 
 	LogInTitle, LogInFor, LogInGrants   string
+	LogInDevice, LogInStart             string
 	Login, Password, LogIn              string
 	WrongPassword, LockedOut            string
 	LogOutTitle, LogOutText, LogOut     string
@@ -32,7 +33,13 @@ type words struct {
 	ItMay, Basic, BasicText             string
 	Until, ReturnTo, ThisDevice         string
 	Approve, Deny, Revocable            string
+	DeviceTitle, DeviceText, UserCode   string
+	Continue, WrongCode                 string
+	Compare, YourDevice                 string
+	DeviceDoneTitle, DeviceDoneText     string
+	DeviceDenied, DeviceDeniedText      string
 	MyGrants, NoGrants, Scopes, Since   string
+	Open                                string
 	Revoke, RevokeNow, Warning, Revoked string
 
 	ForDevelopers string
@@ -67,6 +74,8 @@ var english = words{ //nolint:gosec // G101: words, not credentials
 
 	LogInTitle: "Log in", LogInFor: "%s asks for access to your shop. Log in to decide.",
 	LogInGrants: "Log in to see which apps may act for your shop.",
+	LogInDevice: "Log in to connect a device with your shop.",
+	LogInStart:  "Log in to open %s.",
 	Login:       "Login name", Password: "Password", LogIn: "Log in",
 	WrongPassword: "Login name or password is wrong. Check both and try again.",
 	LockedOut:     "There were too many attempts. Wait a while, then try again.",
@@ -79,8 +88,15 @@ var english = words{ //nolint:gosec // G101: words, not credentials
 	ItMay: "If you agree, it can use", Basic: "Basic services", BasicText: "It learns which shop you are, and gets no further permissions.",
 	Until: "Valid until", ReturnTo: "Then back to", ThisDevice: "the program on this device",
 	Approve: "Authorize", Deny: "Deny", Revocable: "You can withdraw this at any time:",
+	DeviceTitle: "Connect a device", DeviceText: "Type the code that the device shows. Capitals and the dash do not matter.",
+	UserCode: "Code on the device", Continue: "Continue",
+	WrongCode:       "No device waits with this code. Compare it with what the device shows; after ten minutes have it show another one.",
+	Compare:         "Does the device in front of you show this code, and did you start this yourself? If somebody sent you the code or the link, deny.",
+	YourDevice:      "the device that shows the code",
+	DeviceDoneTitle: "The device is connected", DeviceDoneText: "%s may act for your shop now. Go on at the device; this page can be closed.",
+	DeviceDenied: "The device was not connected", DeviceDeniedText: "%s got no access to your shop. This page can be closed.",
 	MyGrants: "My authorizations", NoGrants: "No app has access to your shop.",
-	Scopes: "Permissions", Since: "Since",
+	Scopes: "Permissions", Since: "Since", Open: "Open the app",
 	Revoke: "Withdraw …", RevokeNow: "Withdraw the authorization",
 	Warning: "%s loses access to your shop at once. To use it again, authorize it anew.",
 	Revoked: "Done: %s has no access to your shop any more.",
@@ -96,6 +112,8 @@ var english = words{ //nolint:gosec // G101: words, not credentials
 		problemTooLarge:       {"That was too long", "What was sent is longer than any form of ours."},
 		"invalid_client":      {"There is no such app", "The link that brought you here names an app that we do not know. Nothing was authorized. Please tell its vendor."},
 		"unauthorized_client": {"This app is suspended", "It may not ask for access at present. Nothing was authorized. Please ask its vendor."},
+		"invalid_link":        {"This link does not work", "It has expired, or it is not complete. Start the app again from the app market."},
+		"not_startable":       {"This app cannot be opened from here", "It is not made for the app market, or its vendor has not finished setting it up. Please ask its vendor."},
 		problemOther:          {"The app's request is not right", "The app that sent you here made a mistake. Nothing was authorized. Please tell its vendor."},
 	},
 }
@@ -108,6 +126,8 @@ var chinese = words{ //nolint:gosec // G101: words, not credentials
 
 	LogInTitle: "登录", LogInFor: "「%s」申请访问您的店铺，请登录后确认。",
 	LogInGrants: "登录后可查看哪些应用能够访问您的店铺。",
+	LogInDevice: "登录后即可将设备连接到您的店铺。",
+	LogInStart:  "登录后即可打开「%s」。",
 	Login:       "登录名", Password: "密码", LogIn: "登录",
 	WrongPassword: "登录名或密码不正确，请核对后重试。",
 	LockedOut:     "尝试次数过多，请稍后再试。",
@@ -120,8 +140,15 @@ var chinese = words{ //nolint:gosec // G101: words, not credentials
 	ItMay: "授权后，该应用可以使用", Basic: "基础服务", BasicText: "识别您的店铺，不含其他权限。",
 	Until: "有效期至", ReturnTo: "完成后返回", ThisDevice: "本设备上的程序",
 	Approve: "同意授权", Deny: "拒绝", Revocable: "您可以随时取消授权：",
+	DeviceTitle: "连接设备", DeviceText: "请输入设备上显示的代码，不区分大小写，可省略连字符。",
+	UserCode: "设备上的代码", Continue: "继续",
+	WrongCode:       "没有设备在等待此代码。请与设备上显示的代码核对；如已超过十分钟，请在设备上重新获取。",
+	Compare:         "请核对：您面前的设备是否显示此代码，并且是您本人发起的操作？如果代码或链接是他人发给您的，请拒绝。",
+	YourDevice:      "显示此代码的设备",
+	DeviceDoneTitle: "设备已连接", DeviceDoneText: "「%s」现在可以访问您的店铺。请回到设备上继续，本页面可以关闭。",
+	DeviceDenied: "设备未连接", DeviceDeniedText: "「%s」未获得您店铺的访问权限，本页面可以关闭。",
 	MyGrants: "我的授权", NoGrants: "目前没有应用可以访问您的店铺。",
-	Scopes: "权限", Since: "授权时间",
+	Scopes: "权限", Since: "授权时间", Open: "打开应用",
 	Revoke: "取消授权…", RevokeNow: "确认取消授权",
 	Warning: "「%s」将立即无法访问您的店铺。如需继续使用，请重新授权。",
 	Revoked: "已取消授权，「%s」不能再访问您的店铺。",
@@ -137,6 +164,8 @@ var chinese = words{ //nolint:gosec // G101: words, not credentials
 		problemTooLarge:       {"提交的内容过长", "提交的内容超出了表单允许的长度。"},
 		"invalid_client":      {"应用不存在", "引导您来到这里的链接所指的应用不存在，没有进行任何授权。请联系该应用的服务商。"},
 		"unauthorized_client": {"该应用已被暂停", "该应用目前不能申请授权，没有进行任何授权。请联系该应用的服务商。"},
+		"invalid_link":        {"此链接无法使用", "链接已过期或不完整，请从应用市场重新打开该应用。"},
+		"not_startable":       {"无法从这里打开该应用", "该应用不支持从应用市场打开，或其服务商尚未完成设置。请联系该应用的服务商。"},
 		problemOther:          {"应用的授权请求有误", "引导您来到这里的应用发出了错误的请求，没有进行任何授权。请联系该应用的服务商。"},
 	},
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
+	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -33,6 +34,8 @@ type Management interface {
 	ApplyCatalog(ctx context.Context, actor, source string, data []byte) (*platform.CatalogDiff, error)
 	// RotateMasterKey makes a new master key and encrypts every secret anew.
 	RotateMasterKey(ctx context.Context, progress func(done, total int)) error
+	// StartLink makes a link by which the app market starts an app.
+	StartLink(ctx context.Context, ref string, o oauth.StartOptions) (*StartLink, error)
 	Status(ctx context.Context) StatusReport
 	// Health asks no other server.
 	Health() HealthReport
@@ -86,6 +89,7 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 		"PUT /apps/{ref}/dialects/{name}":     endpoint(a.allowDialect),
 		"DELETE /apps/{ref}/dialects/{name}":  endpoint(a.disallowDialect),
 		"PUT /apps/{ref}/oauth":               endpoint(a.setOAuth),
+		"POST /apps/{ref}/start-link":         endpoint(a.startLink),
 		"GET /users":                          endpoint(a.listUsers),
 		"POST /users":                         endpoint(a.createUser),
 		"GET /users/{ref}":                    endpoint(a.getUser),

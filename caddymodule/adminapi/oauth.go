@@ -1,9 +1,12 @@
 package adminapi
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"net/url"
 
+	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -13,6 +16,19 @@ func (a *AdminAPI) setOAuth(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return a.app.Service().SetOAuth(r.Context(), actor(r), r.PathValue("ref"), body)
+}
+
+func (a *AdminAPI) startLink(r *http.Request) (any, error) {
+	var body NewStartLink
+	if err := decodeOptional(r, &body); err != nil {
+		return nil, err
+	}
+	valid, err := duration(url.Values{"valid": {cmp.Or(body.Valid, "24h")}}, "valid")
+	if err != nil {
+		return nil, err
+	}
+	return a.app.StartLink(r.Context(), r.PathValue("ref"),
+		oauth.StartOptions{Environment: body.Environment, Issuer: body.Issuer, Lifetime: valid})
 }
 
 func (a *AdminAPI) listGrants(r *http.Request) (any, error) {

@@ -124,3 +124,40 @@ func TestAdminGrantsAndTokens(t *testing.T) {
 		require.NotContains(t, said, secret)
 	}
 }
+
+func TestAdminStartLink(t *testing.T) {
+	s := newTestServer(t)
+	app := s.do(t, "POST", "/apps", `{"name":"ERP","kind":"isv","mode":"hosted"}`)
+	path := "/apps/" + app["app_key"].(string)
+	status, out, _ := s.ask(t, "POST", path+"/start-link", `{"issuer":"https://open.example.com"}`)
+	require.Equal(t, http.StatusConflict, status, "%v", out)
+	require.Contains(t, out["error"], "initiate_login_uri")
+	set := s.do(t, "PUT", path+"/oauth", `{"initiate_login_uri":"https://erp.example.com/start"}`)
+	require.Equal(t, map[string]any{"initiate_login_uri": "https://erp.example.com/start"}, set["oauth"])
+
+	made := s.do(t, "POST", "/apps/"+app["id"].(string)+"/start-link", `{"issuer":"https://open.example.com","environment":"sandbox","valid":"90m"}`)
+	require.Regexp(t, `^https://open\.example\.com/oauth/start\?link=[\w-]+$`, made["url"])
+	delete(made, "url")
+	require.Equal(t, map[string]any{"app_key": app["app_key"], "environment": "sandbox", "expires_at": "2027-01-31T09:30:00Z"}, made)
+	made = s.do(t, "POST", path+"/start-link", `{"issuer":"https://open.example.com"}`)
+	require.Equal(t, "production", made["environment"])
+	require.Equal(t, "2027-02-01T08:00:00Z", made["expires_at"])
+
+	for body, field := range map[string]string{
+		``: "issuer", `{"issuer":"http://open.example.com"}`: "issuer", `{"host":"x"}`: "host",
+		`{"issuer":"https://a.example","environment":"moon"}`: "environment",
+		`{"issuer":"https://a.example","valid":"soon"}`:       "valid",
+		`{"issuer":"https://a.example","valid":"-1h"}`:        "valid",
+		`{"issuer":"https://a.example","valid":"2161h"}`:      "valid",
+	} {
+		status, out, _ := s.ask(t, "POST", path+"/start-link", body)
+		require.Equal(t, http.StatusBadRequest, status, body)
+		require.Equal(t, field, out["field"], body)
+	}
+	status, _, _ = s.ask(t, "POST", "/apps/ak_nobody/start-link", `{"issuer":"https://open.example.com"}`)
+	require.Equal(t, http.StatusNotFound, status)
+	s.do(t, "POST", path+"/suspend", "")
+	status, out, _ = s.ask(t, "POST", path+"/start-link", `{"issuer":"https://open.example.com"}`)
+	require.Equal(t, http.StatusConflict, status)
+	require.Contains(t, out["error"], "suspended")
+}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -49,6 +50,13 @@ func (r running) RotateMasterKey(ctx context.Context, progress func(done, total 
 		return app.RotateMasterKey(ctx, progress)
 	}
 	return errNotConfigured
+}
+
+func (r running) StartLink(ctx context.Context, ref string, o oauth.StartOptions) (*StartLink, error) {
+	if app := r.app(); app != nil {
+		return app.StartLink(ctx, ref, o)
+	}
+	return nil, errNotConfigured
 }
 
 func (r running) Status(ctx context.Context) StatusReport {

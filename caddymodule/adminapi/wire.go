@@ -73,6 +73,25 @@ type GrantPage struct {
 	Next string `json:"next,omitempty"`
 }
 
+// NewStartLink describes a link to make, by which the app market starts an app.
+type NewStartLink struct {
+	// Environment is that of the authorization server; "" is production.
+	Environment platform.Environment `json:"environment"`
+	// Issuer is the authorization server's. It may be left out where the
+	// configuration names one for the environment.
+	Issuer string `json:"issuer"`
+	// Valid is how long the link is good for: "24h", the default.
+	Valid string `json:"valid"`
+}
+
+// StartLink is such a link.
+type StartLink struct {
+	URL         string               `json:"url"`
+	AppKey      string               `json:"app_key"`
+	Environment platform.Environment `json:"environment"`
+	ExpiresAt   time.Time            `json:"expires_at"`
+}
+
 // RotationLine is one line of the answer to a rotation of the master key. The
 // last one has Finished or Error.
 type RotationLine struct {

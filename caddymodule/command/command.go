@@ -149,7 +149,7 @@ func checkArgs(cmd *cobra.Command, args []string) error {
 // package may be named at_home, but not as long as a token is.
 func isSecret(text string) bool {
 	isToken := func(prefix string) bool { return strings.HasPrefix(text, prefix) && len(text) >= 40 }
-	return strings.HasPrefix(text, "sk_") || slices.ContainsFunc([]string{"at_", "rt_", "oc_"}, isToken)
+	return strings.HasPrefix(text, "sk_") || slices.ContainsFunc([]string{"at_", "rt_", "oc_", "dc_"}, isToken)
 }
 
 // usageError is a mistake of the user: exit code 2.

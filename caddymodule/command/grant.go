@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -132,15 +133,39 @@ func (c *cli) appOAuth() *cobra.Command {
 	var tokens, refresh string
 	cmd := c.verb("oauth REF", "Sets how merchants authorize an app, all of it anew", `  caddy open-platform app oauth ak_7Yq2m0VtB1cD3eF4gH5i --redirect-uri https://erp.example.com/callback
   caddy open-platform app oauth ak_7Yq2m0VtB1cD3eF4gH5i --redirect-uri https://erp.example.com/callback --tokens jwt --refresh rotate
+  caddy open-platform app oauth ak_7Yq2m0VtB1cD3eF4gH5i --redirect-uri https://erp.example.com/callback --initiate-login-uri https://erp.example.com/start
   caddy open-platform app oauth ak_7Yq2m0VtB1cD3eF4gH5i --redirect-uri http://127.0.0.1/callback --redirect-uri com.example.erp:/callback`,
 		func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			o.Tokens, o.Refresh = platform.TokenFormat(tokens), platform.RefreshPolicy(refresh)
 			return c.askApp(ctx, cmd, http.MethodPut, appPath(args[0], "oauth"), o)
 		})
 	cmd.Flags().StringArrayVar(&o.RedirectURIs, "redirect-uri", nil, "where the merchant comes back to, in full (repeatable)")
+	cmd.Flags().StringVar(&o.InitiateLoginURI, "initiate-login-uri", "", "where a merchant is sent who starts the app from the app market (mode hosted)")
 	cmd.Flags().StringVar(&tokens, "tokens", "", "format of access tokens: opaque (the default) or jwt")
 	cmd.Flags().StringVar(&refresh, "refresh", "", "when a refresh token is used: keep it (the default) or rotate; mode client always rotates")
 	cmd.Flags().BoolVar(&o.WithoutPKCE, "without-pkce", false, "accept authorization requests without PKCE, for clients too old for it")
+	return cmd
+}
+
+func (c *cli) appStartLink() *cobra.Command {
+	var l adminapi.NewStartLink
+	var environment string
+	var valid time.Duration
+	cmd := c.verb("start-link REF", "Makes a link by which the app market starts an app of the mode hosted", `  caddy open-platform app start-link ak_7Yq2m0VtB1cD3eF4gH5i --issuer https://open.example.com
+  caddy open-platform app start-link ak_7Yq2m0VtB1cD3eF4gH5i --environment sandbox --valid 720h`,
+		func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			l.Environment, l.Valid = platform.Environment(environment), valid.String()
+			var made adminapi.StartLink
+			if err := c.call(ctx, http.MethodPost, appPath(args[0], "start-link"), l, &made); err != nil {
+				return err
+			}
+			return c.print(cmd, made, func(w io.Writer) {
+				facts(w, "app key", made.AppKey, "environment", string(made.Environment), "until", date(made.ExpiresAt), "link", made.URL)
+			})
+		})
+	cmd.Flags().StringVar(&environment, "environment", "", "of the authorization server: production (the default) or sandbox")
+	cmd.Flags().StringVar(&l.Issuer, "issuer", "", "of the authorization server: https:// and its host; not needed where the configuration names one")
+	cmd.Flags().DurationVar(&valid, "valid", 24*time.Hour, "how long the link is good for, up to 2160h")
 	return cmd
 }
 
@@ -158,4 +183,5 @@ func showOAuth(w io.Writer, o platform.OAuthSettings) {
 	for _, uri := range o.RedirectURIs {
 		facts(w, "redirect URI", uri)
 	}
+	facts(w, "initiate login URI", o.InitiateLoginURI)
 }

@@ -110,7 +110,7 @@ expires:      2027-01-31 18:00:00Z
 	require.True(t, info.Refresh)
 	require.Contains(t, run(t, addr, "token", "revoke", "--token-file", "token.txt").ok(t), "state:        revoked")
 	runWith(t, addr, accessToken, false, "token", "inspect").failed(t, "not found")
-	for _, secret := range []string{accessToken, refreshToken, "oc_0000000000000000000000000000000000000000001"} {
+	for _, secret := range []string{accessToken, refreshToken, "oc_0000000000000000000000000000000000000000001", "dc_0000000000000000000000000000000000000000001"} {
 		run(t, addr, "token", "inspect", secret).usage(t, "unexpected argument")
 		refused := run(t, addr, "grant", "revoke", secret)
 		refused.usage(t, "is a secret")
@@ -130,4 +130,36 @@ expires:      2027-01-31 18:00:00Z
 	for _, secret := range []string{accessToken, refreshToken} {
 		require.NotContains(t, s.Logged(), secret)
 	}
+}
+
+func TestCommandsOnStartLinks(t *testing.T) {
+	t.Chdir(t.TempDir())
+	_, addr := admin(t)
+	var app struct {
+		AppKey string `json:"app_key"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(run(t, addr, "app", "create", "--name", "ERP", "--mode", "hosted", "--json").ok(t)), &app))
+	run(t, addr, "app", "start-link", app.AppKey, "--issuer", "https://open.example.com").failed(t, "has no initiate_login_uri")
+	shown := run(t, addr, "app", "oauth", app.AppKey, "--initiate-login-uri", "https://erp.example.com/start").ok(t)
+	require.Contains(t, shown, "initiate login URI:  https://erp.example.com/start")
+	run(t, addr, "app", "oauth", app.AppKey, "--initiate-login-uri", "http://erp.example.com/start").usage(t, "initiate_login_uri")
+
+	made := run(t, addr, "app", "start-link", app.AppKey, "--issuer", "https://open.example.com").ok(t)
+	require.Regexp(t, `^app key:      `+app.AppKey+`
+environment:  production
+until:        2027-02-01 08:00:00Z
+link:         https://open\.example\.com/oauth/start\?link=[\w-]+
+$`, made)
+	var link struct {
+		URL         string
+		Environment string
+		ExpiresAt   string `json:"expires_at"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(run(t, addr, "app", "start-link", app.AppKey, "--issuer", "https://open.example.com",
+		"--environment", "sandbox", "--valid", "1h", "--json").ok(t)), &link))
+	require.Equal(t, "2027-01-31T09:00:00Z", link.ExpiresAt)
+	require.Equal(t, "sandbox", link.Environment)
+	run(t, addr, "app", "start-link", app.AppKey).usage(t, "issuer")
+	run(t, addr, "app", "start-link", app.AppKey, "--issuer", "https://open.example.com", "--valid", "0s").usage(t, "valid")
+	run(t, addr, "app", "start-link", "ak_nobody", "--issuer", "https://open.example.com").failed(t, "not found")
 }

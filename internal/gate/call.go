@@ -44,6 +44,8 @@ type Call struct {
 	user       User
 	granted    bool
 	charged    bool
+	// checked is the time by which the signature is fresh.
+	checked time.Time
 	// unspent holds a nonce that Charge will spend.
 	unspent *scratch
 	// ipChecked says that the caller's address was checked, with the whitelist

@@ -85,7 +85,7 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 	if c.app.Status != platform.Active {
 		return refuse(StageSignature, AppSuspended, "the app is suspended; ask the platform's staff")
 	}
-	c.Verified = true
+	c.Verified, c.checked = true, opt.Now
 	return nil
 }
 
@@ -150,7 +150,10 @@ func (c *Call) recheck(rule *Rule) *Refusal {
 // signature, so that nobody else can spend an app's nonces. Where the rule
 // leaves the nonce to Charge, it is only noted.
 func (g *Gate) SpendNonce(ctx context.Context, c *Call, req *signing.Request, rule *Rule) *Refusal {
-	now := g.now()
+	now := c.checked
+	if req.ContentLength != 0 {
+		now = g.now() // a body may have been long in coming
+	}
 	signed := c.Claim.Time
 	if signed.IsZero() {
 		signed = now

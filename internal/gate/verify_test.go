@@ -121,7 +121,7 @@ func TestTimestampWindow(t *testing.T) {
 // TestSlowBody: a call whose body takes its time is as old as when it is whole.
 func TestSlowBody(t *testing.T) {
 	f := newFixture(t, platform.Catalog{}, newApp("ak"))
-	r, route := f.sign(signer{key: "ak"}, "GET", "/v1/orders", ""), rule(t, platform.Production)
+	r, route := f.sign(signer{key: "ak"}, "POST", "/v1/orders", `{"sku":"A-1"}`), rule(t, platform.Production)
 	c := newCall()
 	f.Start(c)
 	require.NoError(t, f.Identify(t.Context(), c, r, route.Dialects))

@@ -40,7 +40,7 @@ const nonceShards = 64 // a power of two, at most 256
 // MemoryNonces remembers the nonces that a single node has seen. A nonce is kept as a 16-byte
 // hash in the bucket of its expiry; a bucket is dropped whole.
 type MemoryNonces struct {
-	key     [32]byte
+	key     [16]byte // so short that a usual id leaves the hash with one block
 	max     int64
 	bucket  int64 // seconds
 	entries atomic.Int64
@@ -136,7 +136,7 @@ func (n *MemoryNonces) Stats() NonceStats {
 // good call. The key and the app have a fixed length, so the input is
 // unambiguous.
 func (n *MemoryNonces) hash(app uint64, id []byte) hash128 {
-	var buf [256]byte // enough for ids of 216 bytes; longer ones allocate
+	var buf [256]byte // enough for ids of 232 bytes; longer ones allocate
 	in := append(buf[:0], n.key[:]...)
 	in = binary.BigEndian.AppendUint64(in, app)
 	in = append(in, id...)

@@ -91,7 +91,7 @@ func TestNonceHashIsKeyed(t *testing.T) {
 	require.Equal(t, first, again, "one key, one hash")
 	require.NotEqual(t, hash(1), hash(2))
 	broken := NewMemoryNonces(NonceOptions{Rand: iotest.ErrReader(errors.New("no entropy"))})
-	require.NotEqual(t, [32]byte{}, broken.key)
+	require.NotEqual(t, [16]byte{}, broken.key)
 }
 
 // In sequence: never accepted twice before its expiry, always accepted when it

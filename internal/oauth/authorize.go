@@ -173,38 +173,38 @@ func (s *Server) Approve(ctx context.Context, r *AuthorizationRequest, user stri
 	if err != nil {
 		return "", s.redirectError(r, failed(err))
 	}
-	grant, code, err := s.newGrant(r, user)
+	code, err := s.newCode(r, user)
 	if err != nil {
 		return "", s.redirectError(r, failed(err))
 	}
 	code.Hash = HashOf(value)
-	if err := s.Store.Authorize(ctx, grant, code); err != nil {
+	if err := s.Store.Authorize(ctx, s.newGrant(r.App, r.Scopes, user), code); err != nil {
 		return "", s.redirectError(r, failed(fmt.Errorf("saving the authorization: %w", err)))
 	}
 	return addParams(r.RedirectURI, param{"code", value}, param{"state", r.State}, param{"iss", s.Issuer}), nil
 }
 
-// newGrant makes what is stored for an authorization.
-func (s *Server) newGrant(r *AuthorizationRequest, user string) (*platform.Grant, *Code, error) {
-	id, err := platform.NewGrantID(s.Rand)
-	if err != nil {
-		return nil, nil, err
+// newGrant makes what the user authorizes. The store gives it its ID.
+func (s *Server) newGrant(app *platform.App, scopes []string, user string) *platform.Grant {
+	now := s.Now()
+	return &platform.Grant{
+		User: user, App: app.ID, AppNumber: app.Number, Environment: s.Environment,
+		Scopes: scopes, CreatedAt: now, ExpiresAt: now.Add(RefreshTokenLifetime),
 	}
+}
+
+// newCode makes what is stored of a code. The store sets its grant.
+func (s *Server) newCode(r *AuthorizationRequest, user string) (*Code, error) {
 	family, err := s.newFamily()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	now := s.Now()
-	grant := &platform.Grant{
-		ID: id, User: user, App: r.App.ID, AppNumber: r.App.Number, Environment: s.Environment,
-		Scopes: r.Scopes, CreatedAt: now, ExpiresAt: now.Add(RefreshTokenLifetime),
-	}
-	code := &Code{
-		Family: family, Grant: id, App: r.App.Number, Environment: s.Environment, User: user,
+	return &Code{
+		Family: family, App: r.App.Number, Environment: s.Environment, User: user,
 		RedirectURI: r.RedirectURI, RedirectGiven: r.RedirectGiven, Challenge: r.Challenge, Key: r.Key,
 		Scopes: r.Scopes, Resources: r.Resources, IssuedAt: now, ExpiresAt: now.Add(CodeLifetime),
-	}
-	return grant, code, nil
+	}, nil
 }
 
 // Deny returns where to send the browser of a user who does not agree.

@@ -37,8 +37,8 @@ func (s *Server) authenticate(r *http.Request, p *params) (*platform.App, *refus
 	if refused != nil {
 		return nil, refused
 	}
-	now, address := s.Now(), s.ClientIP(r)
-	if wait := s.Guard.wait(now, c.id, address); wait > 0 {
+	now, guess := s.Now(), secretGuess(c.id, s.ClientIP(r))
+	if wait := s.Guard.wait(now, guess); wait > 0 {
 		refused := refuse(tooManyFailures, "too many failed attempts; wait before the next")
 		refused.retryAfter = wait
 		return nil, refused
@@ -52,7 +52,7 @@ func (s *Server) authenticate(r *http.Request, p *params) (*platform.App, *refus
 		return nil, failed(err)
 	}
 	if !proven {
-		s.Guard.failed(now, c.id, address)
+		s.Guard.failed(now, guess)
 		return nil, refuse(invalidClient, badClient)
 	}
 	return app, nil

@@ -200,7 +200,7 @@ func (v *Verifier) VerifyProof(ctx context.Context, token string, proof platform
 	if err != nil {
 		return platform.TokenUser{}, err
 	}
-	if thumbprint != t.key {
+	if thumbprint != t.token.Key {
 		return platform.TokenUser{}, platform.ErrTokenInvalid
 	}
 	if err := useProof(ctx, v.ledger, app.Number, thumbprint, claims, now); err != nil {

@@ -46,7 +46,7 @@ func (s *Server) checked(serve serve, w http.ResponseWriter, r *http.Request) (a
 // secretParams must never stand in a URL, which ends up in logs (RFC 6749
 // section 2.3.1, RFC 9700 section 4.3.2).
 var secretParams = []string{
-	"client_secret", "client_assertion", "code", "code_verifier", "refresh_token", "access_token", "token",
+	"client_secret", "client_assertion", "code", "code_verifier", "device_code", "refresh_token", "access_token", "token",
 }
 
 // readForm reads the parameters of the body.

@@ -40,8 +40,18 @@ var (
 	requestNotSupported    = &errorCode{"request_not_supported", http.StatusBadRequest}
 	requestURINotSupported = &errorCode{"request_uri_not_supported", http.StatusBadRequest}
 	invalidRequestURI      = &errorCode{"invalid_request_uri", http.StatusBadRequest}
+	// Those of a device that asks are of RFC 8628 section 3.5, which has all of
+	// them with the status of RFC 6749 section 5.2.
+	authorizationPending = &errorCode{"authorization_pending", http.StatusBadRequest}
+	slowDown             = &errorCode{"slow_down", http.StatusBadRequest}
+	expiredToken         = &errorCode{"expired_token", http.StatusBadRequest}
+	deviceDenied         = &errorCode{"access_denied", http.StatusBadRequest}
+	// Those of a start from the app market are ours.
+	invalidLink  = &errorCode{"invalid_link", http.StatusBadRequest}
+	notStartable = &errorCode{"not_startable", http.StatusBadRequest}
 	// The rest has no name in the RFCs: RFC 6749 leaves transport to HTTP.
 	tooManyFailures  = &errorCode{"invalid_client", http.StatusTooManyRequests}
+	tooManyDevices   = &errorCode{"temporarily_unavailable", http.StatusTooManyRequests}
 	methodNotAllowed = &errorCode{"invalid_request", http.StatusMethodNotAllowed}
 	bodyTooLarge     = &errorCode{"invalid_request", http.StatusRequestEntityTooLarge}
 )

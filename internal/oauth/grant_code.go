@@ -24,42 +24,10 @@ func (s *Server) exchangeCode(ctx context.Context, r *tokenRequest) (*issued, *r
 	if refused := s.checkCode(r, code); refused != nil {
 		return nil, refused
 	}
-	allowed := code.Resources
-	if len(allowed) == 0 {
-		allowed = s.Resources
-	}
-	resources, refused := narrowResources(r.resources, allowed)
-	if refused != nil {
-		return nil, refused
-	}
-	if len(resources) == 0 {
-		resources = code.Resources
-	}
-	if _, refused := s.activeUser(ctx, code.User); refused != nil {
-		return nil, refused
-	}
-	origin := Token{
+	return s.firstTokens(ctx, r, Token{
 		Family: code.Family, Grant: code.Grant, App: code.App, Environment: code.Environment,
-		User: code.User, Scopes: code.Scopes, Resources: resources, Key: r.key,
-	}
-	until := code.IssuedAt.Add(RefreshTokenLifetime)
-	out := &issued{}
-	if err := s.newAccess(out, r.app, origin, r.now, until); err != nil {
-		return nil, failed(err)
-	}
-	if r.wantRefresh {
-		origin.Resources = code.Resources
-		if !public(r.app) {
-			origin.Key = "" // the app proves itself when it refreshes
-		}
-		if err := s.newRefresh(out, origin, r.now, until); err != nil {
-			return nil, failed(err)
-		}
-	}
-	if err := s.Store.SaveTokens(ctx, out.tokens()...); err != nil {
-		return nil, notSaved(err)
-	}
-	return out, nil
+		User: code.User, Scopes: code.Scopes, Resources: code.Resources,
+	}, code.IssuedAt.Add(RefreshTokenLifetime))
 }
 
 const badCode = "the code is unknown, expired, used, or belongs to another app"

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -10,8 +11,8 @@ import (
 
 // How guessing is slowed down: after a burst of failures, one more each step.
 const (
-	// guessBurst is for one app from one address, sweepBurst for all apps from
-	// one address.
+	// guessBurst is for one app from one address, or for the user codes of one
+	// user; sweepBurst for everything from one address.
 	guessBurst = 10
 	sweepBurst = 100
 	guessStep  = 10 * time.Second
@@ -31,46 +32,77 @@ type Guard struct {
 	until map[guesser]int64
 }
 
-// guesser is an address, and the hash of a client_id or 0 for all of them.
+// guesser is an address, and the hash of what is guessed or 0 for all of it.
 type guesser struct {
-	app     uint64
+	of      uint64
 	address netip.Addr
+}
+
+// WaitError means that too many attempts failed.
+type WaitError struct {
+	// RetryAfter is how long no attempt is looked at, the right one neither.
+	RetryAfter time.Duration
+}
+
+// Error tells when to try again.
+func (e *WaitError) Error() string {
+	return fmt.Sprintf("too many failed attempts; try again in %v", e.RetryAfter.Round(time.Second))
 }
 
 // NewGuard makes a guard that knows of no failures.
 func NewGuard() *Guard { return &Guard{until: make(map[guesser]int64)} }
 
-// guessers are the two accounts of an attempt. A customer's IPv6 network counts
-// as one address.
-func guessers(id string, address netip.Addr) (app, all guesser) {
+// attempt is what one attempt counts for: a narrow account, and a wide one that
+// is filled less easily.
+type attempt struct{ narrow, wide guesser }
+
+// network is the address that counts: of IPv6 a customer's network.
+func network(address netip.Addr) netip.Addr {
 	if address.Is6() {
-		if network, err := address.Prefix(64); err == nil {
-			address = network.Addr()
+		if prefix, err := address.Prefix(64); err == nil {
+			return prefix.Addr()
 		}
 	}
-	return guesser{max(limit.Hash(id), 1), address}, guesser{0, address}
+	return address
+}
+
+// secretGuess is a wrong secret of the app from the address.
+func secretGuess(id string, address netip.Addr) attempt {
+	address = network(address)
+	return attempt{guesser{max(limit.Hash(id), 1), address}, guesser{0, address}}
+}
+
+// userCodeGuess is a wrong user code of a user, who is logged in, wherever it
+// comes from.
+func userCodeGuess(user string, address netip.Addr) attempt {
+	return attempt{guesser{max(limit.Hash("user code\x00"+user), 1), netip.Addr{}}, guesser{0, network(address)}}
+}
+
+// deviceStart is no guess, but something that costs a row: a device that begins
+// to wait.
+func deviceStart(id string, address netip.Addr) attempt {
+	address = network(address)
+	return attempt{guesser{max(limit.Hash("device\x00"+id), 1), address}, guesser{max(limit.Hash("device"), 1), address}}
 }
 
 // wait is how long to wait until the next attempt; 0 for none.
-func (g *Guard) wait(now time.Time, id string, address netip.Addr) time.Duration {
-	app, all := guessers(id, address)
+func (g *Guard) wait(now time.Time, a attempt) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return max(0,
-		time.Duration(g.until[app]-now.UnixNano())-(guessBurst-1)*guessStep,
-		time.Duration(g.until[all]-now.UnixNano())-(sweepBurst-1)*sweepStep)
+		time.Duration(g.until[a.narrow]-now.UnixNano())-(guessBurst-1)*guessStep,
+		time.Duration(g.until[a.wide]-now.UnixNano())-(sweepBurst-1)*sweepStep)
 }
 
 // failed counts a failed attempt.
-func (g *Guard) failed(now time.Time, id string, address netip.Addr) {
-	app, all := guessers(id, address)
+func (g *Guard) failed(now time.Time, a attempt) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.until) >= maxGuessers {
 		g.shrink(now.UnixNano())
 	}
-	g.until[app] = max(g.until[app], now.UnixNano()) + int64(guessStep)
-	g.until[all] = max(g.until[all], now.UnixNano()) + int64(sweepStep)
+	g.until[a.narrow] = max(g.until[a.narrow], now.UnixNano()) + int64(guessStep)
+	g.until[a.wide] = max(g.until[a.wide], now.UnixNano()) + int64(sweepStep)
 }
 
 // shrink drops those at rest, and where that is not enough any half.

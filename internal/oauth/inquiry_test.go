@@ -47,6 +47,30 @@ func TestIntrospect(t *testing.T) {
 	require.False(t, f.active(f.web, r.str("refresh_token")), "the merchant is disabled")
 }
 
+// An access token that was seen before costs no look into the store, until
+// something ends it.
+func TestIntrospectLooksOnce(t *testing.T) {
+	f := newFixture(t)
+	c := &counting{}
+	f.Server = f.node(f.store, f.counted(c))
+	granted := f.exchange(f.web, f.code(f.web)).str("access_token")
+	own := f.serve(f.TokenHandler(), request("/oauth/token", f.as(f.web, "grant_type", "client_credentials"))).str("access_token")
+	for range 3 {
+		require.True(t, f.active(f.web, granted))
+		require.True(t, f.active(f.web, own))
+		require.False(t, f.active(f.other, own))
+	}
+	require.EqualValues(t, 2, c.looks.Load())
+
+	// The verifier hears of revocations as it does behind the gate.
+	for _, token := range []string{granted, own} {
+		require.Equal(t, 200, f.revoke(f.web, token).Code)
+	}
+	f.Tokens.ForgetAll()
+	require.False(t, f.active(f.web, granted))
+	require.False(t, f.active(f.web, own))
+}
+
 func TestIntrospectReplaced(t *testing.T) {
 	f := newFixture(t)
 	f.web = f.set(f.web, platform.OAuthSettings{RedirectURIs: []string{callback}, Refresh: platform.RotateRefresh})
@@ -84,6 +108,11 @@ func TestRevoke(t *testing.T) {
 	require.True(t, f.active(f.web, bystander.str("access_token")))
 	requireError(t, f.revoke(f.web, ""), 400, "invalid_request")
 
+	client := f.serve(f.TokenHandler(), request("/oauth/token", f.as(f.web, "grant_type", "client_credentials"))).str("access_token")
+	require.True(t, f.active(f.web, client))
+	require.Equal(t, 200, f.revoke(f.web, client).Code)
+	require.False(t, f.active(f.web, client), "it has no grant, but a family")
+
 	own := f.exchange(f.native, f.code(f.native))
 	require.Equal(t, 200, f.revoke(f.native, own.str("refresh_token")).Code, "a public app names itself")
 	requireError(t, f.refresh(f.native, own.str("refresh_token")), 400, "invalid_grant")
@@ -103,7 +132,8 @@ func TestMetadata(t *testing.T) {
 		"scopes_supported": ["item", "refund", "trade"],
 		"response_types_supported": ["code"],
 		"response_modes_supported": ["query"],
-		"grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+		"grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code"],
+		"device_authorization_endpoint": "https://open.example.com/oauth/device",
 		"token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
 		"revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
 		"introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],

@@ -7,8 +7,12 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// maxJWT bounds an access token that is a JWT, in bytes.
-const maxJWT = 4 << 10
+const (
+	// maxJWT bounds an access token that is a JWT, in bytes.
+	maxJWT = 4 << 10
+	// accessType is the typ of one (RFC 9068 section 2.1).
+	accessType = "at+jwt"
+)
 
 // accessClaims are the claims of RFC 9068 section 2.2.
 type accessClaims struct {
@@ -54,7 +58,7 @@ func (s *Server) signAccess(clientID string, t *Token) (string, error) {
 	if t.Key != "" {
 		claims.Confirmation = &confirmation{t.Key}
 	}
-	value, err := jwt.Signed(keys.signer).Claims(claims).Serialize()
+	value, err := jwt.Signed(keys.access).Claims(claims).Serialize()
 	if err != nil {
 		return "", fmt.Errorf("signing an access token: %w", err)
 	}

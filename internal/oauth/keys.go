@@ -28,8 +28,10 @@ type signingKeys struct {
 	period int64
 	// secrets is the hash of what they were made of.
 	secrets Hash
-	signer  jose.Signer
-	public  jose.JSONWebKeySet
+	// access signs access tokens, start what shows that a start is genuine. Each
+	// writes its own typ.
+	access, start jose.Signer
+	public        jose.JSONWebKeySet
 }
 
 // signingKeys makes the keys that are in force at now. They follow from the
@@ -56,15 +58,25 @@ func (s *Server) signingKeys(now time.Time) (*signingKeys, error) {
 			if i > 0 || period != made.period {
 				continue
 			}
-			made.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key},
-				(&jose.SignerOptions{}).WithType("at+jwt"))
-			if err != nil {
-				return nil, fmt.Errorf("making the signer of tokens: %w", err)
+			if made.access, err = newSigner(key, accessType); err != nil {
+				return nil, err
+			}
+			if made.start, err = newSigner(key, startType); err != nil {
+				return nil, err
 			}
 		}
 	}
 	s.keys.Store(made)
 	return made, nil
+}
+
+// newSigner makes what signs JWTs of a type.
+func newSigner(key *jose.JSONWebKey, typ jose.ContentType) (jose.Signer, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{}).WithType(typ))
+	if err != nil {
+		return nil, fmt.Errorf("making the signer of tokens: %w", err)
+	}
+	return signer, nil
 }
 
 // deriveKey makes the key for ES256 of a period. Its kid is its thumbprint (RFC

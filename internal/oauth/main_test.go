@@ -86,19 +86,20 @@ func newFixtureOn(t testing.TB, open func(*store.Keyring, store.Options) (*store
 	f.native = f.newApp(platform.Client, loopback)
 	f.user, err = f.store.UserByIdentity(t.Context(), "https://passport.example.com", "shop-1", "网店", f.now)
 	require.NoError(t, err)
-	f.Server = f.node(f.store)
+	f.Server = f.node(f.store, f.verifier)
 	return f
 }
 
 // node makes a server on a store.
-func (f *fixture) node(st *store.Store) *oauth.Server {
+func (f *fixture) node(st *store.Store, tokens *oauth.Verifier) *oauth.Server {
 	f.t.Helper()
 	s, err := oauth.New(oauth.Options{
-		Store: st, Apps: st, Catalog: f.service.Catalog, Issuer: issuer, Now: f.clock,
-		DPoP:      true,
-		Secrets:   func() [][]byte { return f.masters },
-		Resources: []string{issuer, "https://reports.example.com"},
-		Report:    func(_ *http.Request, err error) { f.t.Errorf("reported: %v", err) },
+		Store: st, Apps: st, Tokens: tokens, Catalog: f.service.Catalog, Issuer: issuer, Now: f.clock,
+		Activation: issuer + "/oauth/activate",
+		DPoP:       true,
+		Secrets:    func() [][]byte { return f.masters },
+		Resources:  []string{issuer, "https://reports.example.com"},
+		Report:     func(_ *http.Request, err error) { f.t.Errorf("reported: %v", err) },
 	})
 	require.NoError(f.t, err)
 	return s

@@ -17,8 +17,9 @@ type metadata struct {
 	TokenEndpoint         string `json:"token_endpoint"`
 	RevocationEndpoint    string `json:"revocation_endpoint"`
 	IntrospectionEndpoint string `json:"introspection_endpoint"`
-	// PushedEndpoint is of RFC 9126 section 5.
+	// PushedEndpoint is of RFC 9126 section 5, DeviceEndpoint of RFC 8628 section 4.
 	PushedEndpoint   string   `json:"pushed_authorization_request_endpoint,omitempty"`
+	DeviceEndpoint   string   `json:"device_authorization_endpoint,omitempty"`
 	JWKS             string   `json:"jwks_uri,omitempty"`
 	Scopes           []string `json:"scopes_supported,omitempty"`
 	ResponseTypes    []string `json:"response_types_supported"`
@@ -54,7 +55,7 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		IntrospectionEndpoint:   s.url("/introspect"),
 		ResponseTypes:           []string{"code"},
 		ResponseModes:           []string{"query"},
-		GrantTypes:              []string{"authorization_code", "refresh_token", "client_credentials"},
+		GrantTypes:              s.grantTypes(),
 		ChallengeMethods:        []string{"S256"},
 		TokenAuth:               all,
 		TokenAlgorithms:         assertionAlgorithms,
@@ -66,6 +67,9 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.DPoP {
 		m.ProofAlgorithms = proofAlgorithms
+	}
+	if s.Activation != "" {
+		m.DeviceEndpoint = s.url("/device")
 	}
 	if s.Secrets != nil {
 		m.JWKS = s.url("/jwks")

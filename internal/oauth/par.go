@@ -1,12 +1,6 @@
 package oauth
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -111,58 +105,15 @@ func (s *Server) unpush(rawQuery string) (string, *refusal) {
 }
 
 func (s *Server) sealPushed(v pushed) (string, error) {
-	secrets := s.Secrets()
-	if len(secrets) == 0 {
-		return "", errNoSecrets
-	}
-	aead, err := s.pushedCipher(secrets[0])
-	if err != nil {
-		return "", err
-	}
-	plain, err := json.Marshal(v)
-	if err != nil {
-		return "", fmt.Errorf("writing a pushed request: %w", err)
-	}
-	nonce := make([]byte, aead.NonceSize())
-	if _, err := io.ReadFull(s.Rand, nonce); err != nil {
-		return "", fmt.Errorf("reading random bytes: %w", err)
-	}
-	return requestURIPrefix + base64.RawURLEncoding.EncodeToString(aead.Seal(nonce, nonce, plain, nil)), nil
+	sealed, err := seal(s.Rand, s.Secrets(), s.derivePushed, v)
+	return requestURIPrefix + sealed, err
 }
 
-func (s *Server) openPushed(uri string) (pushed, bool) {
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimPrefix(uri, requestURIPrefix))
-	if err != nil {
-		return pushed{}, false
-	}
-	for _, secret := range s.Secrets() {
-		aead, err := s.pushedCipher(secret)
-		if err != nil || len(sealed) < aead.NonceSize() {
-			return pushed{}, false
-		}
-		plain, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], nil)
-		if err != nil {
-			continue
-		}
-		var v pushed
-		err = json.Unmarshal(plain, &v)
-		return v, err == nil
-	}
-	return pushed{}, false
+func (s *Server) openPushed(uri string) (v pushed, ok bool) {
+	ok = unseal(s.Secrets(), s.derivePushed, strings.TrimPrefix(uri, requestURIPrefix), &v)
+	return v, ok
 }
 
-func (s *Server) pushedCipher(secret []byte) (cipher.AEAD, error) {
-	key, err := s.derive(secret, "pushed requests")
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("making a cipher: %w", err)
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, fmt.Errorf("making a cipher: %w", err)
-	}
-	return aead, nil
+func (s *Server) derivePushed(secret []byte) ([]byte, error) {
+	return s.derive(secret, "pushed requests")
 }

@@ -196,25 +196,25 @@ func TestGuardIsBounded(t *testing.T) {
 		return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 	}
 	for i := range maxGuessers {
-		g.failed(now, "ak", address(i))
+		g.failed(now, secretGuess("ak", address(i)))
 		require.LessOrEqual(t, len(g.until), maxGuessers+1)
 	}
 	now = now.Add(time.Hour)
 	for i := range maxGuessers {
-		g.failed(now, "ak", address(i))
+		g.failed(now, secretGuess("ak", address(i)))
 	}
 	require.LessOrEqual(t, len(g.until), maxGuessers+1)
-	require.Zero(t, NewGuard().wait(now, "ak", netip.Addr{}))
+	require.Zero(t, NewGuard().wait(now, secretGuess("ak", netip.Addr{})))
 }
 
 // Revocations are kept as long as a token can be cached, and no longer.
 func TestRevocationsAreBounded(t *testing.T) {
 	var r revocations
-	old := &seen{grant: "g", family: "f", user: platform.TokenUser{ID: "u"}}
+	old := &seen{token: &Token{Grant: "g", Family: "f", User: "u"}}
 	now := time.Unix(1_700_000_000, 0)
 	r.add(platform.Change{Kind: platform.ChangeGrant, Key: "g"}, now, time.Minute)
 	for i := range 3 {
-		require.Equal(t, i < 2, r.concerns(&seen{grant: "g"}), i)
+		require.Equal(t, i < 2, r.concerns(&seen{token: &Token{Grant: "g"}}), i)
 		now = now.Add(2 * time.Minute)
 		r.add(platform.Change{Kind: platform.ChangeUser, Key: "another"}, now, time.Minute)
 	}
@@ -225,7 +225,7 @@ func TestRevocationsAreBounded(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(r.recent), maxRevocations)
 	require.True(t, r.concerns(old), "beyond the bound everything is looked at anew")
-	fresh := &seen{grant: "g"}
+	fresh := &seen{token: &Token{Grant: "g"}}
 	fresh.checked.Store(r.latest.Load())
 	require.False(t, r.concerns(fresh))
 }

@@ -13,6 +13,7 @@ const (
 	accessPrefix  = "at_"
 	refreshPrefix = "rt_"
 	codePrefix    = "oc_"
+	devicePrefix  = "dc_"
 	familyPrefix  = "fa_"
 )
 

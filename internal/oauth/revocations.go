@@ -78,8 +78,8 @@ func (r *revocations) concerns(t *seen) bool {
 	if r.floor > checked {
 		return true
 	}
-	if t.grant != "" && (newer(platform.ChangeGrant, t.grant) || newer(platform.ChangeToken, string(t.family)) ||
-		newer(platform.ChangeUser, t.user.ID)) {
+	if of := t.token; of != nil && (newer(platform.ChangeToken, string(of.Family)) ||
+		of.Grant != "" && (newer(platform.ChangeGrant, of.Grant) || newer(platform.ChangeUser, of.User))) {
 		return true
 	}
 	t.checked.Store(number)

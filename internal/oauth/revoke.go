@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,7 +27,7 @@ func (s *Server) serveRevoke(r *http.Request) (any, *refusal) {
 	if refused != nil {
 		return nil, refused
 	}
-	t, refused := s.ownToken(r, app, p)
+	t, refused := s.ownToken(r, app, p, s.storedToken)
 	if refused != nil || t == nil {
 		return nil, refused
 	}
@@ -42,14 +43,19 @@ func (s *Server) serveRevoke(r *http.Request) (any, *refusal) {
 	return nil, nil
 }
 
-// ownToken loads the token that the request is about; nil when the app has no
+// storedToken loads a token from the store.
+func (s *Server) storedToken(ctx context.Context, value string) (*Token, error) {
+	return s.Store.Token(ctx, HashOf(value))
+}
+
+// ownToken finds the token that the request is about; nil when the app has no
 // such token here. The hint is not needed.
-func (s *Server) ownToken(r *http.Request, app *platform.App, p *params) (*Token, *refusal) {
+func (s *Server) ownToken(r *http.Request, app *platform.App, p *params, find func(context.Context, string) (*Token, error)) (*Token, *refusal) {
 	value := p.get("token")
 	if value == "" {
 		return nil, refuse(invalidRequest, "token is missing")
 	}
-	t, err := s.Store.Token(r.Context(), HashOf(value))
+	t, err := find(r.Context(), value)
 	switch {
 	case errors.Is(err, platform.ErrNotFound):
 		return nil, nil

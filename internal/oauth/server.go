@@ -40,6 +40,9 @@ type Options struct {
 	// Store keeps codes, tokens and grants; Apps finds apps. Both are required.
 	Store Store
 	Apps  Apps
+	// Tokens is the gate's verifier, which knows access tokens that were seen
+	// before: introspection of those asks the store no more. Nil: it always does.
+	Tokens *Verifier
 	// Catalog names the packages, for the metadata. Nil: it names none.
 	Catalog func(context.Context) (*platform.Catalog, error)
 	// Issuer is the server's identifier (RFC 8414 section 2): an https URL
@@ -47,6 +50,9 @@ type Options struct {
 	Issuer string
 	// Prefix is the path of the endpoints below the issuer; "" is "/oauth".
 	Prefix string
+	// Activation is the address of the page where merchants type the codes that
+	// devices show (RFC 8628 section 3.3). Empty: there is no device flow.
+	Activation string
 	// Environment is the one that the server serves; "" is production.
 	Environment platform.Environment
 	// Resources are the resources that tokens can be asked for (RFC 8707).
@@ -178,6 +184,15 @@ func (s *Server) IntrospectHandler() http.Handler {
 
 // PushedHandler is the endpoint for pushed authorization requests (RFC 9126).
 func (s *Server) PushedHandler() http.Handler { return s.endpoint(http.StatusCreated, s.servePushed) }
+
+// DeviceHandler is the device authorization endpoint (RFC 8628 section 3.1). It
+// is there where Activation is set.
+func (s *Server) DeviceHandler() http.Handler {
+	if s.Activation == "" {
+		return http.NotFoundHandler()
+	}
+	return s.endpoint(http.StatusOK, s.serveDevice)
+}
 
 // MetadataHandler describes the server (RFC 8414). It belongs at
 // /.well-known/oauth-authorization-server.

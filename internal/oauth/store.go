@@ -71,7 +71,40 @@ const (
 	RefreshToken TokenKind = 2
 )
 
-// ErrReplayed means that a code or a rotating refresh token was used before.
+// Device is a device without a browser that waits for a merchant's answer (RFC
+// 8628 section 3.1).
+type Device struct {
+	// Hash is of the device code, UserCode of the code that people type.
+	Hash, UserCode Hash
+	// App is the app's number, AppKey its appKey.
+	App         uint64
+	AppKey      string
+	Environment platform.Environment
+	Scopes      []string
+	Resources   []string
+	Key         string // thumbprint of the DPoP key it is bound to, or empty
+	State       DeviceState
+	// User, Grant and Family are set once a merchant has approved.
+	User   string
+	Grant  string
+	Family Family
+	// Hasty says that the device asked before its interval was over.
+	Hasty     bool
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+}
+
+// DeviceState is what a merchant has answered.
+type DeviceState string
+
+// The states of a device. The values are stored.
+const (
+	DevicePending  DeviceState = "pending"
+	DeviceApproved DeviceState = "approved"
+	DeviceDenied   DeviceState = "denied"
+)
+
+// ErrReplayed means that a code, a device code or a rotating refresh token was used before.
 // Its family has been revoked.
 var ErrReplayed = errors.New("used before")
 
@@ -100,6 +133,23 @@ type Store interface {
 	// it revokes the family and returns ErrReplayed. The code may have expired:
 	// the caller looks.
 	RedeemCode(ctx context.Context, hash Hash, now time.Time) (*Code, error)
+	// SaveDevice saves a device that waits. A user code that another one has is
+	// platform.ErrConflict.
+	SaveDevice(ctx context.Context, d *Device) error
+	// Device loads a device by its device code, whatever became of it.
+	Device(ctx context.Context, hash Hash) (*Device, error)
+	// DeviceByUserCode finds the device that shows the code, while it waits.
+	DeviceByUserCode(ctx context.Context, userCode Hash, env platform.Environment, now time.Time) (*Device, error)
+	// ApproveDevice does for a device that waits what Authorize does for a code,
+	// once, atomically; else it is platform.ErrConflict. d.Family is the caller's.
+	ApproveDevice(ctx context.Context, g *platform.Grant, d *Device) error
+	// DenyDevice refuses a device that waits; else it is platform.ErrConflict.
+	DenyDevice(ctx context.Context, hash Hash, now time.Time) error
+	// PollDevice notes that the device asked, sets of d what has changed, and
+	// takes its code out of the store if a merchant has approved in time: once,
+	// atomically. A second time it revokes the family and returns ErrReplayed.
+	PollDevice(ctx context.Context, d *Device, now time.Time) error
+
 	// SaveTokens saves new tokens, all or none. It fails with
 	// platform.ErrConflict if their grant or family was revoked meanwhile.
 	SaveTokens(ctx context.Context, tokens ...*Token) error
@@ -114,7 +164,7 @@ type Store interface {
 	RevokeToken(ctx context.Context, hash Hash) error
 	RevokeFamily(ctx context.Context, family Family) error
 
-	// Prune deletes codes and tokens that expired before, in batches of a
+	// Prune deletes codes, devices and tokens that expired before, in batches of a
 	// bounded size, and returns how many.
 	Prune(ctx context.Context, before time.Time) (int, error)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -13,7 +14,7 @@ import (
 // tokenParams are the parameters of the token endpoint.
 var tokenParams = []string{
 	"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "code", "redirect_uri", "code_verifier",
-	"refresh_token", "scope", "resource",
+	"refresh_token", "device_code", "scope", "resource",
 }
 
 // tokenRequest is a request for tokens of an app that proved who it is.
@@ -78,10 +79,62 @@ func (s *Server) grantTokens(ctx context.Context, r *tokenRequest) (*issued, *re
 		return s.refreshTokens(ctx, r)
 	case "client_credentials":
 		return s.clientCredentials(ctx, r)
+	case deviceGrant:
+		if s.Activation != "" {
+			return s.pollDevice(ctx, r)
+		}
 	case "":
 		return nil, refuse(invalidRequest, "grant_type is missing")
 	}
-	return nil, refuse(unsupportedGrantType, "grant_type is none of authorization_code, refresh_token, client_credentials")
+	return nil, refuse(unsupportedGrantType, "grant_type is none of "+strings.Join(s.grantTypes(), ", "))
+}
+
+// grantTypes are those that can be had.
+func (s *Server) grantTypes() []string {
+	types := []string{"authorization_code", "refresh_token", "client_credentials"}
+	if s.Activation != "" {
+		types = append(types, deviceGrant)
+	}
+	return types
+}
+
+// firstTokens gives the tokens of an authorization that was redeemed just now:
+// an access token for the resources that are asked for, and a refresh token for
+// all, which lasts until the time.
+func (s *Server) firstTokens(ctx context.Context, r *tokenRequest, origin Token, until time.Time) (*issued, *refusal) {
+	all := origin.Resources
+	allowed := all
+	if len(allowed) == 0 {
+		allowed = s.Resources
+	}
+	resources, refused := narrowResources(r.resources, allowed)
+	if refused != nil {
+		return nil, refused
+	}
+	if len(resources) > 0 {
+		origin.Resources = resources
+	}
+	if _, refused := s.activeUser(ctx, origin.User); refused != nil {
+		return nil, refused
+	}
+	origin.Key = r.key
+	out := &issued{}
+	if err := s.newAccess(out, r.app, origin, r.now, until); err != nil {
+		return nil, failed(err)
+	}
+	if r.wantRefresh {
+		origin.Resources = all
+		if !public(r.app) {
+			origin.Key = "" // the app proves itself when it refreshes
+		}
+		if err := s.newRefresh(out, origin, r.now, until); err != nil {
+			return nil, failed(err)
+		}
+	}
+	if err := s.Store.SaveTokens(ctx, out.tokens()...); err != nil {
+		return nil, notSaved(err)
+	}
+	return out, nil
 }
 
 // newAccess makes an access token from what it hangs from, in the app's format.

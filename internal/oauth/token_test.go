@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -99,8 +100,9 @@ func TestCodeIsBound(t *testing.T) {
 }
 
 // Of many that exchange a code at the same time one gets tokens, and these are
-// revoked, as the others show a replay.
-func TestCodeIsUsedOnce(t *testing.T) {
+// revoked, as the others show a replay. So it is with a refresh token that
+// rotates.
+func TestUsedOnce(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		f := newFixture(t)
 		f.requireUsedOnce(f.Server)
@@ -116,40 +118,44 @@ func TestCodeIsUsedOnce(t *testing.T) {
 		second, err := open(keys, store.Options{Now: f.clock})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, second.Close()) }()
-		f.requireUsedOnce(f.Server, f.node(second))
+		f.requireUsedOnce(f.Server, f.node(second, nil))
 	})
 }
 
 func (f *fixture) requireUsedOnce(nodes ...*oauth.Server) {
+	f.t.Helper()
+	for range 50 {
+		f.requireOneReply(nodes, f.as(f.web, "grant_type", "authorization_code",
+			"code", f.code(f.web), "redirect_uri", callback, "code_verifier", verifier))
+	}
+	f.web = f.set(f.web, platform.OAuthSettings{RedirectURIs: []string{callback}, Refresh: platform.RotateRefresh})
+	for range 50 {
+		old := f.exchange(f.web, f.code(f.web)).str("refresh_token")
+		f.requireOneReply(nodes, f.as(f.web, "grant_type", "refresh_token", "refresh_token", old))
+	}
+}
+
+// requireOneReply sends the same request twenty times at once.
+func (f *fixture) requireOneReply(nodes []*oauth.Server, v url.Values) {
 	t := f.t
 	t.Helper()
-	const parallel = 20
-	given := 0
-	for range 50 {
-		code := f.code(f.web)
-		replies := make([]reply, parallel)
-		var wg sync.WaitGroup
-		for i := range replies {
-			wg.Go(func() {
-				v := f.as(f.web, "grant_type", "authorization_code", "code", code, "redirect_uri", callback, "code_verifier", verifier)
-				replies[i] = f.serve(nodes[i%len(nodes)].TokenHandler(), request("/oauth/token", v))
-			})
-		}
-		wg.Wait()
-		got := 0
-		for _, r := range replies {
-			if r.Code != http.StatusOK {
-				requireError(t, r, 400, "invalid_grant")
-				continue
-			}
-			got++
-			require.False(t, f.active(f.web, r.str("access_token")))
-			require.False(t, f.active(f.web, r.str("refresh_token")))
-		}
-		require.LessOrEqual(t, got, 1)
-		given += got
+	replies := make([]reply, 20)
+	var wg sync.WaitGroup
+	for i := range replies {
+		wg.Go(func() { replies[i] = f.serve(nodes[i%len(nodes)].TokenHandler(), request("/oauth/token", v)) })
 	}
-	t.Logf("%d of 50 codes gave tokens before their replay ended them", given)
+	wg.Wait()
+	got := 0
+	for _, r := range replies {
+		if r.Code != http.StatusOK {
+			requireError(t, r, 400, "invalid_grant")
+			continue
+		}
+		got++
+		require.False(t, f.active(f.web, r.str("access_token")))
+		require.False(t, f.active(f.web, r.str("refresh_token")))
+	}
+	require.LessOrEqual(t, got, 1)
 }
 
 func TestReplayedCodeRevokes(t *testing.T) {

@@ -46,7 +46,7 @@ type VerifierOptions struct {
 	Now func() time.Time
 }
 
-// Verifier checks access tokens for the gate. A token that was seen before costs
+// Verifier checks access tokens for the gate, and tells of them. A token that was seen before costs
 // no look into the store: what ends it is told by Apply. It is safe for
 // concurrent use.
 type Verifier struct {
@@ -63,20 +63,18 @@ type Verifier struct {
 // seen is an access token made ready for checking calls. It is immutable but
 // for checked.
 type seen struct {
-	user        platform.TokenUser
-	app         uint64
-	environment platform.Environment
-	scopes      []string
-	grant       string
-	family      Family
-	expires     time.Time
+	// token is nil where there is no such token.
+	token *Token
+	user  platform.TokenUser
 	// foreign says that it was asked for other resources.
 	foreign bool
-	// key is the thumbprint of the key that it is bound to, or empty.
-	key string
 	// checked is up to which revocation the token is known to hold.
 	checked atomic.Uint64
 }
+
+// opens tells whether calls may be made with the token at all: a merchant must
+// have granted it.
+func (t *seen) opens() bool { return t.token != nil && t.token.Grant != "" && !t.foreign }
 
 // NewVerifier makes a verifier on store.
 func NewVerifier(store Store, o VerifierOptions) (*Verifier, error) {
@@ -98,7 +96,7 @@ func NewVerifier(store Store, o VerifierOptions) (*Verifier, error) {
 	cache, err := otter.New(&otter.Options[Hash, *seen]{
 		MaximumSize: o.Tokens,
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[Hash, *seen]) time.Duration {
-			if e.Value.grant == "" {
+			if e.Value.token == nil {
 				return negativeTTL
 			}
 			return time.Duration(v.staleness.Load())
@@ -136,7 +134,7 @@ func (v *Verifier) Verify(ctx context.Context, token string, app *platform.App, 
 	if err != nil {
 		return platform.TokenUser{}, err
 	}
-	if t.key != "" {
+	if t.token.Key != "" {
 		return platform.TokenUser{}, platform.ErrTokenInvalid
 	}
 	return t.user, nil
@@ -155,14 +153,31 @@ func (v *Verifier) usable(ctx context.Context, token string, app *platform.App, 
 		return nil, fmt.Errorf("checking an access token: %w", err)
 	}
 	switch {
-	case t.grant == "" || t.app != app.Number || t.environment != env || t.foreign:
+	case !t.opens() || t.token.App != app.Number || t.token.Environment != env:
 		return nil, platform.ErrTokenInvalid
-	case !v.now().Before(t.expires):
+	case !v.now().Before(t.token.ExpiresAt):
 		return nil, platform.ErrTokenExpired
-	case scope != platform.BasicPackage && !slices.Contains(t.scopes, scope):
+	case scope != platform.BasicPackage && !slices.Contains(t.token.Scopes, scope):
 		return nil, platform.ErrScopeInsufficient
 	}
 	return t, nil
+}
+
+// Token returns what is known of an access token, expired or not, and looks into
+// the store as seldom as Verify does. It must not be changed. A token that is not
+// valid, or is a refresh token, is platform.ErrNotFound.
+func (v *Verifier) Token(ctx context.Context, token string) (*Token, error) {
+	if !looksLikeAccess(token) {
+		return nil, platform.ErrNotFound
+	}
+	t, err := v.find(ctx, hashInPlace(token))
+	if err != nil {
+		return nil, err
+	}
+	if t.token == nil {
+		return nil, platform.ErrNotFound
+	}
+	return t.token, nil
 }
 
 // hashInPlace is HashOf without a copy of the token.
@@ -208,13 +223,10 @@ func (v *Verifier) load(ctx context.Context, hash Hash) (*seen, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading the token: %w", err)
 	}
-	if t.Kind != AccessToken || t.Grant == "" {
+	if t.Kind != AccessToken {
 		return out, nil
 	}
-	out.user = platform.TokenUser{ID: t.User, Scopes: formatScope(t.Scopes)}
-	out.app, out.environment, out.scopes = t.App, t.Environment, t.Scopes
-	out.grant, out.family, out.expires = t.Grant, t.Family, t.ExpiresAt
-	out.key = t.Key
+	out.token, out.user = t, platform.TokenUser{ID: t.User, Scopes: formatScope(t.Scopes)}
 	out.foreign = len(t.Resources) > 0 && len(v.resources) > 0 && !slices.ContainsFunc(t.Resources, func(r string) bool {
 		return slices.Contains(v.resources, r)
 	})

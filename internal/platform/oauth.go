@@ -31,6 +31,10 @@ type OAuthSettings struct {
 	// RedirectURIs are compared exactly; only the port of a loopback address
 	// may differ, for apps of the mode client (RFC 8252 section 7.3).
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
+	// InitiateLoginURI is where a merchant is sent who starts an app of the mode
+	// hosted from the app market (OpenID Connect Core section 4): an https URI.
+	// Empty: it cannot be started.
+	InitiateLoginURI string `json:"initiate_login_uri,omitempty"`
 	// Tokens is the format of access tokens; "" is opaque.
 	Tokens TokenFormat `json:"tokens,omitempty"`
 	// Refresh is the policy for refresh tokens; "" is keep.
@@ -42,7 +46,7 @@ type OAuthSettings struct {
 
 // IsZero tells whether nothing is set.
 func (o OAuthSettings) IsZero() bool {
-	return len(o.RedirectURIs) == 0 && o.Tokens == "" && o.Refresh == "" && !o.WithoutPKCE
+	return len(o.RedirectURIs) == 0 && o.InitiateLoginURI == "" && o.Tokens == "" && o.Refresh == "" && !o.WithoutPKCE
 }
 
 // UserStatus is whether a merchant may log in and its grants hold.

@@ -40,6 +40,15 @@ func (o *OAuthSettings) check(mode AppMode) error {
 			return &FieldError{Field: field, Problem: "is there twice", Want: "each URI once"}
 		}
 	}
+	if o.InitiateLoginURI != "" {
+		const field = "initiate_login_uri"
+		if mode != Hosted {
+			return &FieldError{Field: field, Problem: fmt.Sprintf("an app of the mode %s is not started from the app market", mode), Want: "an app of the mode hosted"}
+		}
+		if err := checkRedirectURI(field, o.InitiateLoginURI, mode); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !slices.Contains([]TokenFormat{"", OpaqueToken, JWTToken}, o.Tokens):
 		return &FieldError{Field: "tokens", Problem: fmt.Sprintf("%q is no format of tokens", o.Tokens), Want: "opaque or jwt"}

@@ -100,6 +100,22 @@ func TestSetOAuth(t *testing.T) {
 			require.ErrorContains(t, err, c.problem, "%s %s", mode, c.uri)
 		}
 	}
+	const initiate = "initiate_login_uri"
+	hosted, err := f.SetOAuth(ctx, "test", modes[platform.Hosted].ID, platform.OAuthSettings{InitiateLoginURI: "https://isv.example.com/start?a=b"})
+	require.NoError(t, err)
+	require.Equal(t, "https://isv.example.com/start?a=b", hosted.OAuth.InitiateLoginURI)
+	require.False(t, hosted.OAuth.IsZero())
+	got, err = f.App(ctx, hosted.ID)
+	require.NoError(t, err)
+	require.Equal(t, hosted, got)
+	for uri, problem := range map[string]string{
+		"http://isv.example.com/start": "scheme", "http://127.0.0.1/start": "scheme", "com.example.app:/start": "no host", "/start": "no absolute URI",
+		"https://isv.example.com/start#a": "fragment", "https://*.example.com/": "wildcard", "https://u@isv.example.com/": "user name",
+	} {
+		_, err := f.SetOAuth(ctx, "test", hosted.ID, platform.OAuthSettings{InitiateLoginURI: uri})
+		requireField(t, err, initiate)
+		require.ErrorContains(t, err, problem, uri)
+	}
 	for _, c := range []struct {
 		mode  platform.AppMode
 		field string
@@ -111,6 +127,8 @@ func TestSetOAuth(t *testing.T) {
 		{platform.Web, "refresh", platform.OAuthSettings{Refresh: "never"}},
 		{platform.Client, "refresh", platform.OAuthSettings{Refresh: platform.KeepRefresh}},
 		{platform.Client, "without_pkce", platform.OAuthSettings{WithoutPKCE: true}},
+		{platform.Web, initiate, platform.OAuthSettings{InitiateLoginURI: "https://isv.example.com/start"}},
+		{platform.Client, initiate, platform.OAuthSettings{InitiateLoginURI: "https://isv.example.com/start"}},
 	} {
 		_, err := f.SetOAuth(ctx, "test", modes[c.mode].ID, c.o)
 		requireField(t, err, c.field)

@@ -121,12 +121,11 @@ func appendAuthority(dst []byte, r *Request) []byte {
 }
 
 func appendLower(dst []byte, s string) []byte {
-	for i := range len(s) {
-		b := s[i]
+	dst = append(dst, s...)
+	for i, b := range dst[len(dst)-len(s):] {
 		if b >= 'A' && b <= 'Z' {
-			b += 'a' - 'A'
+			dst[len(dst)-len(s)+i] = b + 'a' - 'A'
 		}
-		dst = append(dst, b)
 	}
 	return dst
 }

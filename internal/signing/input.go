@@ -117,6 +117,16 @@ func setString(dst *string, has *bool, item string) bool {
 // selectInput reads the one member of s that has the tag of op1, or the one
 // that has not.
 func selectInput(dst *input, s string, op1 bool) error {
+	// Nearly every call carries one signature.
+	if rest, err := nextInput(s, dst); err != nil || rest == "" {
+		switch {
+		case err != nil:
+			return err
+		case (dst.tag == op1Tag) != op1:
+			return errAmbiguous
+		}
+		return dst.fault
+	}
 	var in input
 	found := 0
 	for rest := s; rest != ""; {

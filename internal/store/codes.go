@@ -13,9 +13,9 @@ import (
 
 var _ oauth.Store = (*Store)(nil)
 
-// issuing is where codes and tokens are written: without the lock under which
-// the domain changes, so that many are issued side by side. SQLite has one
-// writer for everything.
+// issuing is where codes and tokens are written on PostgreSQL: without the lock
+// under which the domain changes, so that many are issued side by side. SQLite
+// has one writer for everything.
 func (s *Store) issuing() *sql.DB {
 	if s.pool != nil {
 		return s.readers
@@ -23,39 +23,54 @@ func (s *Store) issuing() *sql.DB {
 	return s.writer
 }
 
-// issue runs fn, which writes by one statement: that is a transaction by
-// itself, and one round trip to the database.
-func (s *Store) issue(fn func(*conn) error) error {
+// issue runs fn, which writes by one statement: that is a transaction by itself,
+// and one round trip to PostgreSQL. On SQLite it joins others. After an error,
+// what fn wrote to must not be read.
+func (s *Store) issue(ctx context.Context, fn func(context.Context, *conn) error) error {
+	if s.group != nil {
+		return s.group.do(ctx, false, fn)
+	}
 	if err := s.watch.down(); err != nil {
 		return err
 	}
-	err := fn(&conn{querier: s.issuing(), engine: s.engine, prepared: s.writes})
+	err := fn(ctx, &conn{querier: s.issuing(), engine: s.engine})
 	s.noteFailure(err)
 	return err
 }
 
+// issueAll is issue for several statements: all or none.
+func (s *Store) issueAll(ctx context.Context, fn func(context.Context, *conn) error) error {
+	if s.group != nil {
+		return s.group.do(ctx, true, fn)
+	}
+	return s.transaction(ctx, s.issuing(), nil, func(c *conn) error { return fn(ctx, c) })
+}
+
+const insertCode = `INSERT INTO oauth_codes (hash, family, grant_id, app, environment, user_id, redirect_uri, redirect_given,
+		challenge, scopes, resources, dpop_key, issued_at, expires_at)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
 func (c *conn) insertCode(ctx context.Context, grant string, code *oauth.Code) error {
-	_, err := c.exec(ctx, `INSERT INTO oauth_codes (hash, family, grant_id, app, environment, user_id, redirect_uri, redirect_given,
-			challenge, scopes, resources, dpop_key, issued_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err := c.exec(ctx, insertCode,
 		code.Hash[:], code.Family, grant, int64(code.App), code.Environment, code.User, code.RedirectURI, code.RedirectGiven,
 		code.Challenge, listText(code.Scopes), listText(code.Resources), code.Key, micros(code.IssuedAt), micros(code.ExpiresAt))
 	return named(err, "code")
 }
 
-// redeemQuery takes a code: of any number of callers one gets the row.
-const redeemQuery = `UPDATE oauth_codes SET redeemed_at = ? WHERE hash = ? AND redeemed_at IS NULL
+// redeemCode takes a code: of any number of callers one gets the row.
+const redeemCode = `UPDATE oauth_codes SET redeemed_at = ? WHERE hash = ? AND redeemed_at IS NULL
 	RETURNING family, grant_id, app, environment, user_id, redirect_uri, redirect_given, challenge, scopes, resources, dpop_key, issued_at, expires_at`
 
 // RedeemCode takes a code out of the store, once. A second time it revokes the
 // code's family and returns oauth.ErrReplayed.
 func (s *Store) RedeemCode(ctx context.Context, hash oauth.Hash, now time.Time) (*oauth.Code, error) {
 	var code *oauth.Code
-	err := s.issue(func(c *conn) error {
+	err := s.issue(ctx, func(ctx context.Context, c *conn) error {
+		code = nil
 		return c.each(ctx, func(rows *sql.Rows) (err error) {
 			code, err = scanCode(rows)
 			return err
-		}, redeemQuery, micros(now), hash[:])
+		}, redeemCode, micros(now), hash[:])
 	})
 	if err != nil {
 		return nil, fmt.Errorf("redeeming a code: %w", err)

@@ -60,6 +60,11 @@ func fill(t *testing.T, s *Store, n int) {
 	g, _ := o.authorize(t, "one", "trade")
 	_, err = s.RedeemCode(t.Context(), hashOf("one"), testTime)
 	require.NoError(t, err)
+	require.NoError(t, s.SaveDevice(t.Context(), o.device("waits")))
+	approved := o.device("approved")
+	require.NoError(t, s.SaveDevice(t.Context(), approved))
+	require.NoError(t, s.ApproveDevice(t.Context(), o.grant("trade"), approved))
+	require.NoError(t, s.PollDevice(t.Context(), approved, testTime))
 	own := o.token(g, "own", "own", oauth.AccessToken)
 	own.Grant, own.User = "", ""
 	require.NoError(t, s.SaveTokens(t.Context(), o.token(g, "one", "at", oauth.AccessToken), o.token(g, "one", "rt", oauth.RefreshToken), own))
@@ -134,6 +139,13 @@ func TestCopy(t *testing.T) {
 				require.Equal(t, sourceToken, token)
 				_, err = target.RedeemCode(t.Context(), hashOf("one"), testTime)
 				require.ErrorIs(t, err, oauth.ErrReplayed)
+				for _, name := range []string{"waits", "approved"} {
+					sourceDevice, err := source.Device(t.Context(), hashOf(name))
+					require.NoError(t, err)
+					device, err := target.Device(t.Context(), hashOf(name))
+					require.NoError(t, err)
+					require.Equal(t, sourceDevice, device)
+				}
 				user, err := target.UserByLogin(t.Context(), "login_a")
 				require.NoError(t, err)
 				require.Equal(t, testUser("a"), user)

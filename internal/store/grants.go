@@ -14,8 +14,12 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-const grantQuery = `SELECT g.id, g.user_id, a.id, g.app, g.environment, g.scopes, g.created_at, g.expires_at, g.revoked_at
-	FROM grants g JOIN apps a ON a.number = g.app`
+const (
+	// liveGrant finds the one of a user for an app and environment at a time.
+	liveGrant  = `g.user_id = ? AND g.app = ? AND g.environment = ? AND g.revoked_at IS NULL AND g.expires_at > ?`
+	grantQuery = `SELECT g.id, g.user_id, a.id, g.app, g.environment, g.scopes, g.created_at, g.expires_at, g.revoked_at
+		FROM grants g JOIN apps a ON a.number = g.app`
+)
 
 func scanGrant(rows *sql.Rows, g *platform.Grant) error {
 	var scopes sql.NullString
@@ -127,8 +131,7 @@ func (s *Store) Grants(ctx context.Context, f platform.GrantFilter, p platform.P
 // GrantOf finds the live grant of a user for an app and environment.
 func (s *Store) GrantOf(ctx context.Context, user string, app uint64, env platform.Environment, now time.Time) (g *platform.Grant, err error) {
 	err = s.load(func(r *reader) error {
-		g, err = r.grant(ctx, `g.user_id = ? AND g.app = ? AND g.environment = ? AND g.revoked_at IS NULL AND g.expires_at > ?`,
-			user, int64(app), env, now.UnixMicro())
+		g, err = r.grant(ctx, liveGrant, user, int64(app), env, now.UnixMicro())
 		return err
 	})
 	return g, err
@@ -138,6 +141,22 @@ func (s *Store) GrantOf(ctx context.Context, user string, app uint64, env platfo
 // it, and saves the code. It sets code.Grant, and of g what is in force then:
 // ID, scopes, times. g.CreatedAt is the time of the authorization; zero is now.
 func (s *Store) Authorize(ctx context.Context, g *platform.Grant, code *oauth.Code) error {
+	granted := *code
+	made, err := s.authorize(ctx, g, code.Family, func(ctx context.Context, c *conn, made *platform.Grant, _ time.Time) error {
+		return c.insertCode(ctx, made.ID, &granted)
+	})
+	if err != nil {
+		return fmt.Errorf("authorizing: %w", err)
+	}
+	*g, code.Grant = *made, made.ID
+	return nil
+}
+
+// authorize makes or widens the grant, opens a family that hangs from it, and
+// runs save in the same transaction, with the time of the authorization.
+func (s *Store) authorize(
+	ctx context.Context, g *platform.Grant, family oauth.Family, save func(context.Context, *conn, *platform.Grant, time.Time) error,
+) (*platform.Grant, error) {
 	now := g.CreatedAt
 	if now.IsZero() {
 		now = s.now()
@@ -145,27 +164,38 @@ func (s *Store) Authorize(ctx context.Context, g *platform.Grant, code *oauth.Co
 	now = now.UTC().Truncate(time.Microsecond)
 	fresh, err := platform.NewGrantID(s.rand)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	asked := *g
 	var made platform.Grant
-	err = s.transaction(ctx, s.issuing(), nil, func(c *conn) error {
-		made = *g
+	err = s.issueAll(ctx, func(ctx context.Context, c *conn) error {
+		made = asked
 		made.ID, made.CreatedAt, made.RevokedAt = fresh, now, time.Time{}
-		made.ExpiresAt = g.ExpiresAt.UTC().Truncate(time.Microsecond)
-		made.Scopes = slices.Compact(slices.Sorted(slices.Values(g.Scopes)))
+		made.ExpiresAt = asked.ExpiresAt.UTC().Truncate(time.Microsecond)
+		made.Scopes = slices.Compact(slices.Sorted(slices.Values(asked.Scopes)))
 		if err := c.putGrant(ctx, &made); err != nil {
 			return err
 		}
-		if _, err := c.exec(ctx, `INSERT INTO oauth_families (id, grant_id) VALUES (?, ?)`, code.Family, made.ID); err != nil {
-			return named(err, "family of a code")
+		if _, err := c.exec(ctx, insertFamily, family, made.ID); err != nil {
+			return named(err, "family of an authorization")
 		}
-		return c.insertCode(ctx, made.ID, code)
+		return save(ctx, c, &made, now)
 	})
 	if err != nil {
-		return fmt.Errorf("authorizing: %w", err)
+		return nil, err
 	}
-	*g, code.Grant = made, made.ID
-	return nil
+	return &made, nil
+}
+
+const (
+	insertFamily = `INSERT INTO oauth_families (id, grant_id) VALUES (?, ?)`
+	prolongGrant = `UPDATE grants SET scopes = ?, expires_at = ? WHERE id = ?`
+)
+
+// findGrant finds the live grant, and keeps others from changing it.
+func (e *engine) findGrant() string {
+	return `SELECT id, scopes, created_at, expires_at FROM grants
+		WHERE user_id = ? AND app = ? AND environment = ? AND revoked_at IS NULL` + e.lockRow
 }
 
 // putGrant writes the grant, or makes it what the live one becomes by it.
@@ -174,8 +204,7 @@ func (c *conn) putGrant(ctx context.Context, g *platform.Grant) error {
 		var id string
 		var scopes sql.NullString
 		var created, expires sql.NullInt64
-		err := c.one(ctx, []any{&id, &scopes, &created, &expires}, `SELECT id, scopes, created_at, expires_at FROM grants
-			WHERE user_id = ? AND app = ? AND environment = ? AND revoked_at IS NULL`+c.engine.lockRow, g.User, int64(g.AppNumber), g.Environment)
+		err := c.one(ctx, []any{&id, &scopes, &created, &expires}, c.engine.findGrant(), g.User, int64(g.AppNumber), g.Environment)
 		switch {
 		case err == nil && fromMicros(expires).After(g.CreatedAt):
 			old, err := parseList(scopes)
@@ -187,7 +216,7 @@ func (c *conn) putGrant(ctx context.Context, g *platform.Grant) error {
 			if end := fromMicros(expires); end.After(g.ExpiresAt) {
 				g.ExpiresAt = end
 			}
-			_, err = c.exec(ctx, `UPDATE grants SET scopes = ?, expires_at = ? WHERE id = ?`, listText(g.Scopes), micros(g.ExpiresAt), id)
+			_, err = c.exec(ctx, prolongGrant, listText(g.Scopes), micros(g.ExpiresAt), id)
 			return err
 		case err == nil: // it has ended: nothing of it comes to life again
 			if err := c.endGrant(ctx, id, fromMicros(expires)); err != nil {

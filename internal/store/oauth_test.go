@@ -71,10 +71,7 @@ func hashOf(s string) oauth.Hash { return sha256.Sum256([]byte(s)) }
 // authorize makes a grant and the code of the name.
 func (o oauthStore) authorize(t *testing.T, name string, scopes ...string) (*platform.Grant, *oauth.Code) {
 	t.Helper()
-	g := &platform.Grant{
-		User: o.user.ID, App: o.app.ID, AppNumber: o.app.Number, Environment: platform.Production, Scopes: scopes,
-		CreatedAt: testTime, ExpiresAt: testTime.Add(180 * day),
-	}
+	g := o.grant(scopes...)
 	c := &oauth.Code{
 		Hash: hashOf(name), Family: oauth.Family("fam_" + name), App: o.app.Number, Environment: platform.Production, User: o.user.ID,
 		RedirectURI: "https://a/b", RedirectGiven: true, Challenge: "challenge", Scopes: scopes, Resources: []string{"https://r/ 1"}, Key: "thumb",
@@ -82,6 +79,14 @@ func (o oauthStore) authorize(t *testing.T, name string, scopes ...string) (*pla
 	}
 	require.NoError(t, o.Authorize(t.Context(), g, c))
 	return g, c
+}
+
+// grant is what the user authorizes.
+func (o oauthStore) grant(scopes ...string) *platform.Grant {
+	return &platform.Grant{
+		User: o.user.ID, App: o.app.ID, AppNumber: o.app.Number, Environment: platform.Production, Scopes: scopes,
+		CreatedAt: testTime, ExpiresAt: testTime.Add(180 * day),
+	}
 }
 
 // token is a token of the family of the code of the name.

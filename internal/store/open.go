@@ -63,8 +63,10 @@ type Store struct {
 	// loads are the statements of SQLite that are worth keeping compiled; pgx
 	// keeps all of them by itself.
 	loads map[string]*sql.Stmt
-	// writes are those of SQLite's writer.
+	// writes are those of SQLite's writer, and group is where they join; nil on
+	// PostgreSQL.
 	writes map[string]*sql.Stmt
+	group  *group
 	// rotating is held while the master key rotates.
 	rotating sync.Mutex
 	series   []series
@@ -107,8 +109,11 @@ func (s *Store) start(ctx context.Context, prepare func(context.Context, *Keyrin
 // closeTimeout is how long Close waits for a server to take leave.
 const closeTimeout = 2 * time.Second
 
-// Close ends all connections.
+// Close ends all connections, after the writes that are under way.
 func (s *Store) Close() error {
+	if s.group != nil {
+		s.group.close()
+	}
 	err := errors.Join(s.readers.Close(), s.writer.Close())
 	if s.pool != nil {
 		closed := make(chan struct{})

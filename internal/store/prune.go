@@ -9,23 +9,33 @@ import (
 	"time"
 )
 
-// pruneFamilies is how many families one statement looks at.
-const pruneFamilies = 100
+const (
+	// pruneFamilies is how many families one statement looks at.
+	pruneFamilies = 100
+	// keepRefresh is how many refresh tokens of a grant are kept: the newest of
+	// those that can be used, and as many of those that were replaced, by which
+	// a replay is seen. An app that has a fresh one every day for half a year
+	// loses none.
+	keepRefresh = 200
+)
 
-// Prune deletes codes, tokens and grants that ended before, in batches, and
-// returns how many. A family goes with the last of its tokens, or with its code
+// Prune deletes codes, devices, tokens and grants that ended before, and the
+// oldest refresh tokens of grants that have too many, in batches, and returns how
+// many. A family goes with the last of its tokens, or with its code or device
 // where that never gave any.
 func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 	total := 0
 	for _, statement := range []string{
 		`DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`,
 		`DELETE FROM oauth_tokens WHERE hash IN (SELECT hash FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`,
+		`DELETE FROM oauth_devices WHERE hash IN (SELECT hash FROM oauth_devices WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
+			RETURNING coalesce(family, '')`,
 		`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < ?
 			ORDER BY coalesce(revoked_at, expires_at) LIMIT ?) RETURNING ''`,
 	} {
 		for n := pruneBatch; n == pruneBatch; total += n {
 			err := s.transaction(ctx, s.issuing(), nil, func(c *conn) (err error) {
-				n, err = c.pruneEnded(ctx, statement, before)
+				n, err = c.pruneTokens(ctx, statement, before.UnixMicro(), pruneBatch)
 				return err
 			})
 			if err != nil {
@@ -33,18 +43,75 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 			}
 		}
 	}
+	n, err := s.pruneRefresh(ctx)
+	if err != nil {
+		err = fmt.Errorf("deleting the oldest refresh tokens: %w", err)
+	}
+	return total + n, err
+}
+
+// crowdedGrants are those with too many refresh tokens, some at a time.
+const crowdedGrants = `SELECT grant_id FROM oauth_tokens WHERE kind = 2 AND grant_id > ? GROUP BY grant_id HAVING count(*) > ? ORDER BY grant_id LIMIT ?`
+
+// pruneRefresh leaves each grant its newest refresh tokens.
+func (s *Store) pruneRefresh(ctx context.Context) (total int, err error) {
+	for grants := []string{""}; len(grants) > 0; {
+		after := grants[len(grants)-1]
+		grants = grants[:0]
+		err := s.load(func(r *reader) error {
+			return r.each(ctx, func(rows *sql.Rows) error {
+				var grant string
+				err := rows.Scan(&grant)
+				grants = append(grants, grant)
+				return err
+			}, crowdedGrants, after, keepRefresh, pruneBatch)
+		})
+		if err != nil {
+			return total, err
+		}
+		for _, grant := range grants {
+			n, err := s.pruneRefreshOf(ctx, grant)
+			total += n
+			if err != nil {
+				return total, err
+			}
+		}
+	}
 	return total, nil
 }
 
-// pruneEnded deletes one batch, and the families that nothing is left of.
-func (c *conn) pruneEnded(ctx context.Context, statement string, before time.Time) (n int, err error) {
+// pruneRefreshOf does so for one grant.
+func (s *Store) pruneRefreshOf(ctx context.Context, grant string) (total int, err error) {
+	for _, state := range []string{`replaced_at IS NULL`, `replaced_at IS NOT NULL`} {
+		statement := `DELETE FROM oauth_tokens WHERE hash IN (SELECT hash FROM oauth_tokens WHERE grant_id = ? AND kind = 2 AND ` + state + `
+			ORDER BY issued_at DESC, hash LIMIT ? OFFSET ?) RETURNING family`
+		for n := pruneBatch; n == pruneBatch; total += n {
+			err := s.transaction(ctx, s.issuing(), nil, func(c *conn) (err error) {
+				if c.engine.lockRow != "" { // families before tokens, as ReplaceToken and revocations do
+					if _, err := c.exec(ctx, `SELECT 1 FROM oauth_families WHERE grant_id = ? ORDER BY id`+c.engine.lockRow, grant); err != nil {
+						return err
+					}
+				}
+				n, err = c.pruneTokens(ctx, statement, grant, pruneBatch, keepRefresh)
+				return err
+			})
+			if err != nil {
+				return total, err
+			}
+		}
+	}
+	return total, nil
+}
+
+// pruneTokens deletes one batch, and the families that nothing is left of.
+func (c *conn) pruneTokens(ctx context.Context, statement string, args ...any) (n int, err error) {
 	var families []string
 	err = c.each(ctx, func(rows *sql.Rows) error {
 		var family string
 		err := rows.Scan(&family)
 		families = append(families, family)
 		return err
-	}, statement, before.UnixMicro(), pruneBatch)
+	}, statement, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -52,12 +119,12 @@ func (c *conn) pruneEnded(ctx context.Context, statement string, before time.Tim
 	slices.Sort(families)
 	families = slices.DeleteFunc(slices.Compact(families), func(s string) bool { return s == "" })
 	for some := range slices.Chunk(families, pruneFamilies) {
-		args := make([]any, pruneFamilies)
-		for i := range args {
-			args[i] = some[min(i, len(some)-1)]
+		ids := make([]any, pruneFamilies)
+		for i := range ids {
+			ids[i] = some[min(i, len(some)-1)]
 		}
 		_, err := c.exec(ctx, `DELETE FROM oauth_families WHERE id IN (?`+strings.Repeat(", ?", pruneFamilies-1)+`)
-			AND NOT EXISTS (SELECT 1 FROM oauth_tokens WHERE family = oauth_families.id)`, args...)
+			AND NOT EXISTS (SELECT 1 FROM oauth_tokens WHERE family = oauth_families.id)`, ids...)
 		if err != nil {
 			return n, err
 		}

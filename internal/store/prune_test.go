@@ -110,15 +110,19 @@ func queryPlan(t *testing.T, s *Store, query string) string {
 func TestOAuthIndexes(t *testing.T) {
 	s := engines[0].empty(t)
 	for query, index := range map[string]string{
-		`SELECT hash FROM oauth_tokens WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                     "oauth_tokens_expiry",
-		`SELECT hash FROM oauth_codes WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                      "oauth_codes_expiry",
-		`SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < 1 ORDER BY coalesce(revoked_at, expires_at) LIMIT 10`: "grants_ended",
-		`DELETE FROM oauth_tokens WHERE family = 'a'`:                                                                         "oauth_tokens_family",
-		`DELETE FROM oauth_families WHERE grant_id = 'a'`:                                                                     "oauth_families_grant",
-		`SELECT id FROM grants WHERE user_id = 'a' AND app = 1 AND environment = 'b' AND revoked_at IS NULL`:                  "grants_live",
-		`SELECT id FROM grants g WHERE g.id > '' AND g.user_id = 'a' ORDER BY g.id LIMIT 10`:                                  "grants_user",
-		`SELECT id FROM grants g WHERE g.id > '' AND g.app = 7 ORDER BY g.id LIMIT 10`:                                        "grants_app",
-		`SELECT id FROM users WHERE issuer = 'a' AND subject = 'b'`:                                                           "users_identity",
+		`SELECT hash FROM oauth_tokens WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                                        "oauth_tokens_expiry",
+		`SELECT hash FROM oauth_codes WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                                         "oauth_codes_expiry",
+		`SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < 1 ORDER BY coalesce(revoked_at, expires_at) LIMIT 10`:                    "grants_ended",
+		`SELECT grant_id FROM oauth_tokens WHERE kind = 2 AND grant_id > 'a' GROUP BY grant_id HAVING count(*) > 200 ORDER BY grant_id LIMIT 10`: "oauth_tokens_refresh",
+		`SELECT issued_at FROM oauth_tokens WHERE kind = 2 AND grant_id = 'a' AND replaced_at IS NULL ORDER BY issued_at DESC LIMIT 10`:          "oauth_tokens_refresh",
+		`DELETE FROM oauth_tokens WHERE family = 'a'`:                                                                                            "oauth_tokens_family",
+		`DELETE FROM oauth_families WHERE grant_id = 'a'`:                                                                                        "oauth_families_grant",
+		`SELECT id FROM grants WHERE user_id = 'a' AND app = 1 AND environment = 'b' AND revoked_at IS NULL`:                                     "grants_live",
+		`SELECT id FROM grants g WHERE g.id > '' AND g.user_id = 'a' ORDER BY g.id LIMIT 10`:                                                     "grants_user",
+		`SELECT id FROM grants g WHERE g.id > '' AND g.app = 7 ORDER BY g.id LIMIT 10`:                                                           "grants_app",
+		`SELECT id FROM users WHERE issuer = 'a' AND subject = 'b'`:                                                                              "users_identity",
+		`SELECT hash FROM oauth_devices WHERE expires_at < 1 ORDER BY expires_at LIMIT 10`:                                                       "oauth_devices_expiry",
+		`SELECT hash FROM oauth_devices WHERE user_code = x'00' AND environment = 'a' AND state = 'b' AND expires_at > 1`:                        "oauth_devices_user_code",
 	} {
 		plan := queryPlan(t, s, query)
 		require.Contains(t, plan, index, query)

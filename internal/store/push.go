@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -15,13 +14,10 @@ type push struct {
 	outbox outbox
 }
 
-// hot runs fn in a transaction of SQLite's writer, with statements that stay
-// compiled. It is how traffic is written there.
+// hot runs fn in a transaction of SQLite's writer, which it shares with others.
+// It may be run again; after an error, what it wrote to must not be read.
 func (s *Store) hot(ctx context.Context, fn func(context.Context, *conn) error) error {
-	return s.transaction(ctx, s.writer, nil, func(c *conn) error {
-		c.prepared, c.compiled = map[string]*sql.Stmt{}, s.writes
-		return fn(ctx, c)
-	})
+	return s.group.do(ctx, true, fn)
 }
 
 // pipeline sends statements in one round trip. They are one transaction.
@@ -82,6 +78,6 @@ func (s *Store) withRoom(ctx context.Context, fn func() error, times func() []in
 // pushStatements are those of SQLite's writer that the pusher uses.
 var pushStatements = []string{
 	findIdempotency, putIdempotency, numberDeliveries, insertMessage, insertDelivery, insertQueue, insertPayload,
-	endpointState, dueHeads, anyDue, holdBack, takeDue, takeOne, loadPayload, liveGrant,
+	endpointState, dueHeads, anyDue, holdBack, takeDue, takeOne, loadPayload, grantHolds,
 	claimedRowQuery, deleteQueue, requeue, recordTry, insertAttempt, findLost,
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
+//nolint:dupword // NULL, NULL
 const (
 	// lockEndpoints locks the rows of active subscriptions until the claim is
 	// committed, and leaves out those that another node has. It notes the places
@@ -25,8 +26,9 @@ const (
 				WHERE s.status = 'active' AND s.number NOT IN (SELECT number FROM held)) END`
 
 	// claimDue takes what is due. Deliveries that others are changing are left
-	// out: they are due again when that is done. Of a subscription with more to
-	// take a row tells from when on there is.
+	// out: they are due again when that is done. Of a subscription with something
+	// due that was not taken, a row tells since when, and, in the place of the
+	// end of a grant, whether it could be taken now.
 	claimDue = `WITH clock AS MATERIALIZED (SELECT ` + sqlNow + ` AS now),
 		asked AS MATERIALIZED (
 			SELECT e.*, c.oldest, c.keys, greatest(least(e.room, e.cap - c.n), 0) AS free
@@ -38,21 +40,23 @@ const (
 				FROM push_queue q WHERE q.subscription = e.subscription AND q.state = 1 AND q.claimed_at >= e.claimed) c),
 		found AS MATERIALIZED (
 			SELECT a.subscription, a.free, a.ordered, a.oldest, q.id, q.due_at,
-				NOT a.ordered OR q.order_key IS NULL OR (q.order_key <> ALL (coalesce(a.keys, '{}')) AND NOT EXISTS (
-					SELECT 1 FROM push_queue o WHERE o.subscription = a.subscription AND o.order_key = q.order_key AND o.id < q.id)) AS head
+				a.ordered AND q.order_key IS NOT NULL AND EXISTS (
+					SELECT 1 FROM push_queue o WHERE o.subscription = a.subscription AND o.order_key = q.order_key AND o.id < q.id) AS behind,
+				NOT a.ordered OR q.order_key IS NULL OR q.order_key <> ALL (coalesce(a.keys, '{}')) AS free_key
 			FROM asked a CROSS JOIN clock CROSS JOIN LATERAL (
 				SELECT q.id, q.due_at, q.order_key FROM push_queue q
 				WHERE q.subscription = a.subscription AND q.state = 0 AND NOT q.held AND q.due_at >= a.due AND q.due_at <= clock.now
 				ORDER BY q.due_at, q.id LIMIT a.free + CASE WHEN a.ordered AND a.free > 0 THEN ` + lookahead + ` ELSE 1 END FOR UPDATE SKIP LOCKED) q),
 		ranked AS MATERIALIZED (
-			SELECT f.*, row_number() OVER (PARTITION BY f.subscription, f.head ORDER BY f.due_at, f.id) AS place FROM found f),
+			SELECT f.*, row_number() OVER (PARTITION BY f.subscription ORDER BY f.due_at, f.id) AS place
+			FROM found f WHERE f.free_key AND NOT f.behind),
 		taken AS (
 			UPDATE push_queue q SET state = 1, fence = q.fence + 1, claimed_at = c.now, lease_until = c.now + $8, node = $7, owed = greatest(q.owed - 1, 0),
 				cause = CASE WHEN q.owed > 0 THEN 1 ELSE q.cause END, tries = CASE WHEN q.owed > 0 THEN 0 ELSE q.tries END,
 				first_attempt = CASE WHEN q.owed > 0 THEN NULL ELSE q.first_attempt END
-			FROM ranked r, clock c WHERE q.id = r.id AND r.head AND r.place <= r.free
+			FROM ranked r, clock c WHERE q.id = r.id AND r.place <= r.free
 			RETURNING q.*, coalesce(r.oldest, c.now) AS oldest),
-		held AS (UPDATE push_queue q SET held = true FROM ranked r WHERE q.id = r.id AND NOT r.head),
+		held AS (UPDATE push_queue q SET held = true FROM found f WHERE q.id = f.id AND f.behind),
 		freed AS (
 			UPDATE push_queue q SET held = false, due_at = c.now
 			FROM clock c, (SELECT h.id FROM asked a CROSS JOIN LATERAL (
@@ -64,10 +68,11 @@ const (
 				SELECT 1 FROM grants g WHERE g.id = t.grant_id AND g.revoked_at IS NULL AND g.expires_at > (SELECT now FROM clock))
 		FROM taken t LEFT JOIN push_payloads p ON p.at = t.payload_at AND p.id = t.payload_id AND p.at >= $9
 		UNION ALL
-		SELECT m.subscription, 0, 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, 0::smallint, NULL, min(m.due_at), 0, 0, NULL, NULL, false FROM (
-			SELECT r.subscription, r.due_at FROM ranked r WHERE r.head AND r.place = r.free + 1
-			UNION ALL SELECT r.subscription, max(r.due_at) FROM ranked r WHERE r.ordered GROUP BY r.subscription, r.free HAVING count(*) >= r.free + ` + lookahead + `
-			UNION ALL SELECT f.subscription, f.due_at FROM freed f) m GROUP BY m.subscription`
+		SELECT m.subscription, 0, 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, 0::smallint, NULL, min(m.due_at), 0, 0, NULL, NULL, bool_or(m.more) FROM (
+			SELECT r.subscription, r.due_at, true AS more FROM ranked r WHERE r.place = r.free + 1
+			UNION ALL SELECT f.subscription, max(f.due_at), true FROM found f WHERE f.ordered GROUP BY f.subscription, f.free HAVING count(*) >= f.free + ` + lookahead + `
+			UNION ALL SELECT f.subscription, f.due_at, false FROM found f WHERE NOT f.free_key AND NOT f.behind
+			UNION ALL SELECT f.subscription, f.due_at, true FROM freed f) m GROUP BY m.subscription`
 
 	// loadPayloads loads what is posted.
 	loadPayloads = `SELECT p.at, p.id, p.key_number, p.body FROM unnest($1::bigint[], $2::bigint[]) AS w (at, id)
@@ -115,8 +120,9 @@ func (s *Store) claimPostgres(ctx context.Context, c pusher.Claim) (r pusher.Cla
 			}
 			l := found[w.Subscription]
 			if w.ID.ID == 0 {
-				r.More = append(r.More, w.Subscription)
-				l.due = min(l.due, w.due)
+				if l.due = min(l.due, w.due); w.Revoked {
+					r.More = append(r.More, w.Subscription)
+				}
 			} else {
 				if !w.loaded {
 					old = append(old, payloadRef{w.payloadAt, w.payloadID, len(r.Work)})

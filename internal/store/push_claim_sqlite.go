@@ -18,12 +18,12 @@ const (
 	freeHeld = `UPDATE push_queue SET held = 0 WHERE id IN (SELECT id FROM push_queue WHERE subscription = ? AND held LIMIT ` + lookahead + `)`
 	holdBack = `UPDATE push_queue SET held = 1 WHERE id = ?`
 	dueNow   = `FROM push_queue q WHERE subscription = ? AND state = 0 AND NOT held AND due_at <= ? ORDER BY due_at, id LIMIT ?`
-	// dueHeads tells of each due delivery whether it is the one of its key that
-	// may go.
-	dueHeads = `SELECT id, order_key IS NULL OR (
-			NOT EXISTS (SELECT 1 FROM push_queue o WHERE o.subscription = q.subscription AND o.order_key = q.order_key AND o.id < q.id)
-			AND NOT EXISTS (SELECT 1 FROM push_queue o INDEXED BY push_queue_claimed
-				WHERE o.subscription = q.subscription AND o.state = 1 AND o.order_key = q.order_key)) ` + dueNow
+	// dueHeads tells of each due delivery whether it is behind another one of its
+	// key, and whether one of them is under way.
+	dueHeads = `SELECT id, order_key IS NOT NULL AND
+				EXISTS (SELECT 1 FROM push_queue o WHERE o.subscription = q.subscription AND o.order_key = q.order_key AND o.id < q.id),
+			order_key IS NOT NULL AND EXISTS (SELECT 1 FROM push_queue o INDEXED BY push_queue_claimed
+				WHERE o.subscription = q.subscription AND o.state = 1 AND o.order_key = q.order_key) ` + dueNow
 	anyDue = `SELECT 1 ` + dueNow
 
 	take = `UPDATE push_queue SET state = 1, fence = fence + 1, claimed_at = ?1, lease_until = ?2, node = ?3, owed = max(owed - 1, 0),
@@ -36,12 +36,13 @@ const (
 	takeOne = take + `WHERE id = ?4` + taken
 
 	loadPayload = `SELECT key_number, body FROM push_payloads WHERE at = ? AND id = ?`
-	liveGrant   = `SELECT EXISTS (SELECT 1 FROM grants WHERE id = ? AND revoked_at IS NULL AND expires_at > ?)`
+	grantHolds  = `SELECT EXISTS (SELECT 1 FROM grants WHERE id = ? AND revoked_at IS NULL AND expires_at > ?)`
 )
 
 // claimSQLite claims in one transaction.
-func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (r pusher.ClaimResult, err error) {
-	err = s.hot(ctx, func(ctx context.Context, conn *conn) error {
+func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
+	var r pusher.ClaimResult
+	err := s.hot(ctx, func(ctx context.Context, conn *conn) error {
 		claim := &sqliteClaim{conn: conn, Claim: c, now: s.now().UnixMicro(), grants: map[string]bool{}}
 		for _, e := range c.Endpoints {
 			if err := claim.endpoint(ctx, e); err != nil {
@@ -54,7 +55,10 @@ func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (r pusher.Claim
 		r = claim.result
 		return nil
 	})
-	return r, err
+	if err != nil {
+		return pusher.ClaimResult{}, err
+	}
+	return r, nil
 }
 
 // sqliteClaim is a claim under way.
@@ -92,23 +96,20 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 			return err
 		}
 	}
+	var left bool
 	switch {
 	case free > 0 && e.Ordered:
-		if err := c.takeHeads(ctx, e.Subscription, free); err != nil {
-			return err
-		}
+		left, err = c.takeHeads(ctx, e.Subscription, free)
 	case free > 0:
-		err := c.take(ctx, takeDue, c.now, c.now+c.Lease.Microseconds(), c.Node, int64(e.Subscription), free)
-		if err != nil {
-			return err
-		}
+		err = c.take(ctx, takeDue, c.now, c.now+c.Lease.Microseconds(), c.Node, int64(e.Subscription), free)
 	}
-	if !more {
-		err := c.each(ctx, func(*sql.Rows) error { more = true; return nil }, anyDue, int64(e.Subscription), c.now, 1)
-		if err != nil {
-			return err
-		}
+	if err == nil && (free == 0 || !e.Ordered) {
+		err = c.each(ctx, func(*sql.Rows) error { left = true; return nil }, anyDue, int64(e.Subscription), c.now, 1)
 	}
+	if err != nil {
+		return err
+	}
+	more = more || left
 	if more {
 		c.result.More = append(c.result.More, e.Subscription)
 	}
@@ -116,36 +117,39 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 }
 
 // takeHeads takes the oldest delivery of each key, and holds back the others
-// that it meets.
-func (c *sqliteClaim) takeHeads(ctx context.Context, subscription uint64, free int) error {
+// that it meets. It tells whether there may be more to take.
+func (c *sqliteClaim) takeHeads(ctx context.Context, subscription uint64, free int) (more bool, err error) {
 	var heads, others []int64
-	err := c.each(ctx, func(rows *sql.Rows) error {
+	seen := 0
+	err = c.each(ctx, func(rows *sql.Rows) error {
+		seen++
 		var id int64
-		var head bool
-		if err := rows.Scan(&id, &head); err != nil {
+		var behind, busy bool
+		if err := rows.Scan(&id, &behind, &busy); err != nil {
 			return err
 		}
-		if head {
-			heads = append(heads, id)
-		} else {
+		switch {
+		case behind:
 			others = append(others, id)
+		case !busy:
+			heads = append(heads, id)
 		}
 		return nil
 	}, dueHeads, int64(subscription), c.now, free+lookaheadRows)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, id := range others {
 		if _, err := c.exec(ctx, holdBack, id); err != nil {
-			return err
+			return false, err
 		}
 	}
 	for _, id := range heads[:min(free, len(heads))] {
 		if err := c.take(ctx, takeOne, c.now, c.now+c.Lease.Microseconds(), c.Node, id); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return len(heads) > free || seen == free+lookaheadRows, nil
 }
 
 // take claims what the query finds.
@@ -181,7 +185,7 @@ func (c *sqliteClaim) load(ctx context.Context) error {
 		}
 		live, known := c.grants[t.grant.String]
 		if !known {
-			if err := c.one(ctx, []any{&live}, liveGrant, t.grant.String, c.now); err != nil {
+			if err := c.one(ctx, []any{&live}, grantHolds, t.grant.String, c.now); err != nil {
 				return err
 			}
 			c.grants[t.grant.String] = live

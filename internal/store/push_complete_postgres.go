@@ -101,7 +101,7 @@ func (r *completionRows) add(d *pusher.Completion) {
 	r.states, r.waits, r.tried = append(r.states, int16(d.State)), append(r.waits, d.Wait.Microseconds()), append(r.tried, d.Attempt != nil)
 	status, class := int32(0), ""
 	if d.Attempt != nil {
-		status, class = int32(d.Attempt.Status), string(d.Attempt.Class) //nolint:gosec // G115: three digits
+		status, class = int32(d.Attempt.Status), string(d.Attempt.Class)
 	}
 	r.statuses, r.classes = append(r.statuses, status), append(r.classes, class)
 }

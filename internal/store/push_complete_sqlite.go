@@ -27,8 +27,9 @@ const (
 )
 
 // completeSQLite completes in one transaction.
-func (s *Store) completeSQLite(ctx context.Context, done []pusher.Completion) (had []bool, err error) {
-	err = s.hot(ctx, func(ctx context.Context, c *conn) (err error) {
+func (s *Store) completeSQLite(ctx context.Context, done []pusher.Completion) ([]bool, error) {
+	var had []bool
+	err := s.hot(ctx, func(ctx context.Context, c *conn) (err error) {
 		now := s.now().UnixMicro()
 		had = make([]bool, len(done))
 		for i := range done {
@@ -38,7 +39,10 @@ func (s *Store) completeSQLite(ctx context.Context, done []pusher.Completion) (h
 		}
 		return nil
 	})
-	return had, err
+	if err != nil {
+		return nil, err
+	}
+	return had, nil
 }
 
 func (c *conn) complete(ctx context.Context, d *pusher.Completion, now int64) (had bool, err error) {

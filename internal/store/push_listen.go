@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -208,7 +209,7 @@ func (s *Store) awaitPush(ctx context.Context, conn *pgx.Conn, poke <-chan struc
 	}()
 	n, err := conn.WaitForNotification(wait)
 	if wait.Err() != nil { // not the connection's fault, and it stays open
-		quiet, err = wait.Err() == context.DeadlineExceeded, ctx.Err() //nolint:errorlint // it is no other
+		quiet, err = errors.Is(wait.Err(), context.DeadlineExceeded), ctx.Err()
 	}
 	cancel()
 	<-done

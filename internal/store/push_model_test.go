@@ -5,262 +5,272 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
-// modelDelivery is what a delivery is to be like.
-type modelDelivery struct {
-	state pusher.State // Pending while it lives
-	// owed counts manual pushes to come; work is the attempt under way.
-	owed int
-	work *pusher.Work
-	// cause is the next attempt's, unless one is owed.
-	cause    pusher.Cause
-	attempts int
-	origin   pusher.DeliveryID
-	fences   map[int64]bool
-}
-
-func (d *modelDelivery) live() bool { return d.state == pusher.Pending }
-
-// pushModel runs the store against a model in memory.
+// pushModel is what the queue must be, in memory.
 type pushModel struct {
-	*pushStore
-	*rapid.T
-	test       *testing.T
-	deliveries map[pusher.DeliveryID]*modelDelivery
-	stale      []pusher.Work
+	*pushTest
+	nodes []*Store
+	// free and strict are subscriptions without and with an order.
+	free, strict []uint64
+	live         map[int64]*modelDelivery
+	over         map[int64]*modelDelivery
+	// lost are claims whose holder does not have the delivery any more.
+	lost []pusher.Work
+	// unseen are deliveries that no claim has shown yet, by their body.
+	unseen map[string]*modelDelivery
 }
 
-// Whatever is done to deliveries, in whatever order, each attempt that is owed is
-// made, nothing is attempted that is over, and no fence comes twice.
+type modelDelivery struct {
+	sub      uint64
+	key      string
+	id       pusher.DeliveryID // zero until it was claimed once
+	order    int64             // in which they were published
+	due      bool
+	held     *pusher.Work // who has it
+	fence    int64
+	attempts int
+	owed     int
+}
+
+const modelCap = 3
+
+// TestPushModel does everything in any order, over two nodes where there can be
+// two: nothing is lost, nothing has two holders, keys keep their order, caps
+// hold.
 func TestPushModel(t *testing.T) {
 	onBoth(t, func(t *testing.T, e engineTest) {
-		s := e.empty(t)
-		n := 0
+		database := e.database(t)
+		p := newPushTest(t, e, database)
+		nodes := []*Store{p.Store}
+		if p.pool != nil {
+			nodes = append(nodes, e.at(t, database, testKeyring(t, 1)))
+		}
 		rapid.Check(t, func(rt *rapid.T) {
-			n++
-			topic := fmt.Sprint("t", n)
-			m := &pushModel{T: rt, test: t, deliveries: map[pusher.DeliveryID]*modelDelivery{}}
-			m.pushStore = &pushStore{Store: s, app: testApp(topic), subs: map[string]*platform.Subscription{}}
-			m.last.Store(int64(n) * 1_000_000)
-			putApps(t, s, m.app)
-			m.subscribe(t, m.app, topic)
+			m := &pushModel{
+				pushTest: p, nodes: nodes, free: p.subscribe(1), strict: p.subscribe(2),
+				live: map[int64]*modelDelivery{}, over: map[int64]*modelDelivery{}, unseen: map[string]*modelDelivery{},
+			}
 			rt.Repeat(map[string]func(*rapid.T){
-				"publish":     func(*rapid.T) { m.publishOne(topic) },
-				"claim":       func(*rapid.T) { m.claimAll(topic) },
-				"complete":    func(*rapid.T) { m.completeOne() },
-				"stale":       func(*rapid.T) { m.completeStale() },
-				"push again":  func(*rapid.T) { m.again() },
-				"cancel":      func(*rapid.T) { m.cancel() },
-				"acknowledge": func(*rapid.T) { m.acknowledge() },
-				"job":         func(rt *rapid.T) { m.runJob(rapid.IntRange(1, 5).Draw(rt, "limit")) },
-				"":            func(*rapid.T) { m.check() },
+				"publish": m.publishSome, "claim": m.claimSome, "complete": m.completeOne, "stale": m.completeStale,
+				"rescue": m.rescueAll, "owe": m.oweOne, "again": m.pushAgain, "due": m.allDue, "cancel": m.cancelOne,
 			})
-			m.drain(topic)
+			m.drain(rt)
 		})
 	})
 }
 
-// pick is one of the deliveries; false where there are none.
-func (m *pushModel) pick() (pusher.DeliveryID, *modelDelivery, bool) {
-	if len(m.deliveries) == 0 {
-		return pusher.DeliveryID{}, nil, false
+func (m *pushModel) publishSome(t *rapid.T) {
+	for range rapid.IntRange(1, 4).Draw(t, "messages") {
+		key := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "key")
+		msg := m.message(key, append(slices.Clone(m.free), m.strict...)...)
+		for i := range msg.Deliveries {
+			d := &msg.Deliveries[i]
+			if d.Subscription == m.free[0] {
+				d.Key = ""
+			}
+			d.Body = fmt.Appendf(d.Body, " for %d", d.Subscription)
+			m.unseen[string(d.Body)] = &modelDelivery{sub: d.Subscription, key: d.Key, order: msg.Message.ID.ID, due: true}
+		}
+		m.publish(msg)
 	}
-	ids := slices.SortedFunc(maps.Keys(m.deliveries), compareIDs)
-	id := ids[rapid.IntRange(0, len(ids)-1).Draw(m.T, "delivery")]
-	return id, m.deliveries[id], true
 }
 
-func (m *pushModel) publishOne(topic string) {
-	id := m.publish(m.test, topic, testTime)
-	m.deliveries[id] = &modelDelivery{fences: map[int64]bool{}}
-}
-
-func (m *pushModel) claimAll(topic string) {
-	want := map[pusher.DeliveryID]bool{}
-	for id, d := range m.deliveries {
-		if d.live() && d.work == nil {
-			want[id] = true
+func (m *pushModel) claimSome(t *rapid.T) {
+	var endpoints []pusher.Endpoint
+	for _, sub := range append(slices.Clone(m.free), m.strict...) {
+		if rapid.Bool().Draw(t, "ask") {
+			endpoints = append(endpoints, pusher.Endpoint{
+				Subscription: sub, Room: rapid.IntRange(0, 4).Draw(t, "room"), Concurrency: modelCap, Ordered: sub != m.free[0],
+			})
 		}
 	}
-	work := m.claim(m.test, topic)
-	require.Len(m, work, len(want))
-	for i := range work {
-		w := &work[i]
-		d := m.deliveries[w.ID]
-		require.True(m, want[w.ID])
-		require.False(m, d.fences[w.Fence], "a fence comes once")
-		d.fences[w.Fence], d.work = true, w
+	node := rapid.IntRange(0, len(m.nodes)-1).Draw(t, "node")
+	r, err := m.nodes[node].Claim(m.Context(), pusher.Claim{Node: fmt.Sprint(node), Lease: time.Minute, Endpoints: endpoints})
+	require.NoError(t, err)
+	require.Empty(t, r.Busy)
+	m.check(t, r)
+}
+
+// check compares what was claimed with the model.
+func (m *pushModel) check(t *rapid.T, r pusher.ClaimResult) {
+	for i := range r.Work {
+		w := &r.Work[i]
+		d := m.live[w.ID.ID]
+		if d == nil {
+			d = m.unseen[string(w.Body)]
+			require.NotNil(t, d, "delivery %d is known, and not over", w.ID.ID)
+			delete(m.unseen, string(w.Body))
+			d.id, m.live[w.ID.ID] = w.ID, d
+		}
+		require.Nil(t, d.held, "delivery %d has another holder", w.ID.ID)
+		require.True(t, d.due, "delivery %d is due", w.ID.ID)
+		require.Greater(t, w.Fence, d.fence)
+		require.Equal(t, d.attempts+1, w.Attempt)
+		require.Equal(t, d.key, w.Key)
 		if d.owed > 0 {
+			require.Equal(t, pusher.Manual, w.Cause)
+			require.Equal(t, 1, w.Tries)
 			d.owed--
-			d.cause = pusher.Manual
 		}
-		require.Equal(m, d.cause, w.Cause)
-		require.Equal(m, d.attempts+1, w.Attempt)
-	}
-}
-
-func (m *pushModel) completeOne() {
-	_, d, ok := m.pick()
-	if !ok || d.work == nil {
-		return
-	}
-	state := rapid.SampledFrom([]pusher.State{pusher.Pending, pusher.Delivered, pusher.Failed, pusher.Cancelled}).Draw(m.T, "state")
-	require.True(m, m.complete(m.test, *d.work, state))
-	d.work = nil
-	d.attempts++
-	if d.owed == 0 {
-		d.state = state
-	}
-}
-
-func (m *pushModel) completeStale() {
-	if len(m.stale) == 0 {
-		return
-	}
-	require.False(m, m.complete(m.test, m.stale[0], pusher.Delivered))
-	m.stale = m.stale[1:]
-}
-
-func (m *pushModel) again() {
-	id, d, ok := m.pick()
-	if !ok {
-		return
-	}
-	require.NoError(m, m.PushAgain(m.test.Context(), id))
-	d.state = pusher.Pending
-	d.owed++
-}
-
-// end is what becomes of a delivery that is ended from outside.
-func (m *pushModel) end(d *modelDelivery, state pusher.State) {
-	if d.work != nil {
-		m.stale = append(m.stale, *d.work)
-	}
-	d.state, d.work, d.owed = state, nil, 0
-}
-
-func (m *pushModel) cancel() {
-	id, d, ok := m.pick()
-	if !ok {
-		return
-	}
-	err := m.Cancel(m.test.Context(), id)
-	if !d.live() {
-		require.ErrorIs(m, err, platform.ErrConflict)
-		return
-	}
-	require.NoError(m, err)
-	m.end(d, pusher.Cancelled)
-}
-
-func (m *pushModel) acknowledge() {
-	var ids []pusher.DeliveryID
-	want := 0
-	for range rapid.IntRange(0, 3).Draw(m.T, "count") {
-		id, d, ok := m.pick()
-		if !ok {
-			return
-		}
-		ids = append(ids, id)
-		if d.live() || d.state == pusher.Failed {
-			want++
-			m.end(d, pusher.Acked)
-		}
-	}
-	n, err := m.Acknowledge(m.test.Context(), m.app.Number, ids)
-	require.NoError(m, err)
-	require.Equal(m, want, n)
-}
-
-func (m *pushModel) runJob(limit int) {
-	cause := rapid.SampledFrom([]pusher.Cause{pusher.Manual, pusher.Repush, pusher.Reset}).Draw(m.T, "cause")
-	want := 0
-	before := maps.Clone(m.deliveries)
-	for _, d := range before {
-		switch {
-		case cause == pusher.Manual:
-			want++
-			d.state = pusher.Pending
-			d.owed++
-		case cause == pusher.Repush && d.state == pusher.Failed:
-			want++
-			d.state, d.cause = pusher.Pending, pusher.Repush
-		case cause == pusher.Reset && d.origin == pusher.DeliveryID{}:
-			want++
-		}
-	}
-	m.job(m.test, cause, pusher.Filter{App: m.app.Number})
-	_, last := m.run(m.test, limit)
-	require.EqualValues(m, want, last.Done)
-	if cause != pusher.Reset {
-		return
-	}
-	for _, r := range m.records() {
-		if _, known := m.deliveries[r.ID]; !known {
-			want--
-			require.Zero(m, before[r.Origin].origin)
-			m.deliveries[r.ID] = &modelDelivery{cause: pusher.Reset, origin: r.Origin, fences: map[int64]bool{}}
-		}
-	}
-	require.Zero(m, want)
-}
-
-func (m *pushModel) records() []pusher.Record {
-	records, err := m.Deliveries(m.test.Context(), pusher.Filter{App: m.app.Number}, pusher.Cursor{}, 10_000)
-	require.NoError(m, err)
-	return records
-}
-
-func (m *pushModel) check() {
-	records := m.records()
-	require.Len(m, records, len(m.deliveries))
-	undelivered := 0
-	for _, r := range records {
-		d := m.deliveries[r.ID]
-		want := d.state
-		if d.live() && d.work != nil {
-			want = pusher.Delivering
-		}
-		require.Equal(m, want, r.State)
-		require.Equal(m, d.attempts, r.Attempts)
-		require.Equal(m, d.origin, r.Origin)
-		if d.live() || d.state == pusher.Failed {
-			undelivered++
-		}
-	}
-	parcels, err := m.Undelivered(m.test.Context(), m.app.Number, platform.Production, nil, pusher.Cursor{}, 10_000)
-	require.NoError(m, err)
-	require.Len(m, parcels, undelivered)
-}
-
-// drain makes all attempts that are owed.
-func (m *pushModel) drain(topic string) {
-	for {
-		for _, d := range m.deliveries {
-			if d.work != nil {
-				require.True(m, m.complete(m.test, *d.work, pusher.Delivered))
-				d.work = nil
-				d.attempts++
-				if d.owed == 0 {
-					d.state = pusher.Delivered
+		d.held, d.fence = w, w.Fence
+		if d.key != "" {
+			for _, o := range m.all() {
+				if o != d && o.sub == d.sub && o.key == d.key {
+					require.Nil(t, o.held, "two of the key %q are under way", d.key)
+					require.Greater(t, o.order, d.order, "an older one of the key %q is there", d.key)
 				}
 			}
 		}
-		live := false
-		for _, d := range m.deliveries {
-			live = live || d.live()
-		}
-		if !live {
-			break
-		}
-		m.claimAll(topic)
 	}
-	m.check()
+	busy := map[uint64]int{}
+	for _, d := range m.live {
+		if d.held != nil {
+			busy[d.sub]++
+			require.LessOrEqual(t, busy[d.sub], modelCap)
+		}
+	}
+}
+
+// all are the deliveries that are not over.
+func (m *pushModel) all() []*modelDelivery {
+	return append(slices.Collect(maps.Values(m.live)), slices.Collect(maps.Values(m.unseen))...)
+}
+
+// pick draws one of the deliveries for which ok holds, or nil.
+func pick(t *rapid.T, from map[int64]*modelDelivery, ok func(*modelDelivery) bool) *modelDelivery {
+	var some []int64
+	for _, id := range slices.Sorted(maps.Keys(from)) {
+		if ok(from[id]) {
+			some = append(some, id)
+		}
+	}
+	if len(some) == 0 {
+		return nil
+	}
+	return from[rapid.SampledFrom(some).Draw(t, "delivery")]
+}
+
+func (m *pushModel) completeOne(t *rapid.T) {
+	d := pick(t, m.live, func(d *modelDelivery) bool { return d.held != nil })
+	if d == nil {
+		return
+	}
+	state := rapid.SampledFrom([]pusher.State{pusher.Pending, pusher.Delivered, pusher.Failed}).Draw(t, "state")
+	wait := rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "wait")
+	c := done(*d.held, state, wait)
+	if rapid.IntRange(0, 4).Draw(t, "unattempted") == 0 {
+		c.Attempt = nil
+	} else {
+		d.attempts++
+	}
+	require.Equal(t, []bool{true}, m.complete(c))
+	m.lost = append(m.lost, *d.held)
+	d.held = nil
+	switch {
+	case d.owed > 0:
+		d.due = true
+	case state == pusher.Pending:
+		d.due = wait == 0
+	default:
+		delete(m.live, d.id.ID)
+		m.over[d.id.ID] = d
+	}
+}
+
+func (m *pushModel) completeStale(t *rapid.T) {
+	if len(m.lost) > 0 {
+		w := rapid.SampledFrom(m.lost).Draw(t, "lost")
+		require.Equal(t, []bool{false}, m.complete(done(w, pusher.Delivered, 0)))
+	}
+}
+
+func (m *pushModel) rescueAll(t *rapid.T) {
+	m.expire()
+	n, _, err := m.Rescue(m.Context(), 1000)
+	require.NoError(t, err)
+	for _, d := range m.live {
+		if d.held != nil {
+			n--
+			m.lost = append(m.lost, *d.held)
+			d.held, d.due = nil, true
+			d.attempts++
+		}
+	}
+	require.Zero(t, n)
+}
+
+func (m *pushModel) oweOne(t *rapid.T) {
+	if d := pick(t, m.live, func(*modelDelivery) bool { return true }); d != nil {
+		m.owe(d.id)
+		d.owed++
+		d.due = d.due || d.held == nil
+	}
+}
+
+func (m *pushModel) pushAgain(t *rapid.T) {
+	if d := pick(t, m.over, func(*modelDelivery) bool { return true }); d != nil {
+		m.putBack(d.id, pusher.Repush)
+		delete(m.over, d.id.ID)
+		d.due, m.live[d.id.ID] = true, d
+	}
+}
+
+func (m *pushModel) allDue(*rapid.T) {
+	m.dueNow()
+	for _, d := range m.live {
+		d.due = d.due || d.held == nil
+	}
+}
+
+// cancelOne takes a delivery out of the queue, as somebody does who cancels it.
+func (m *pushModel) cancelOne(t *rapid.T) {
+	d := pick(t, m.live, func(*modelDelivery) bool { return true })
+	if d == nil {
+		return
+	}
+	m.run(`UPDATE push_deliveries SET state = 5, fence = ? WHERE at = ? AND id = ?`, d.fence, d.id.At, d.id.ID)
+	m.run(`DELETE FROM push_queue WHERE id = ?`, d.id.ID)
+	if d.held != nil {
+		m.lost = append(m.lost, *d.held)
+	}
+	d.held, d.owed = nil, 0
+	delete(m.live, d.id.ID)
+	m.over[d.id.ID] = d
+}
+
+// drain delivers all that is left: nothing was lost, and nothing is stuck.
+func (m *pushModel) drain(t *rapid.T) {
+	m.rescueAll(t)
+	m.allDue(t)
+	for n := 0; len(m.all()) > 0; n++ {
+		require.Less(t, n, 500, "%d deliveries are stuck", len(m.all()))
+		r, err := m.nodes[n%len(m.nodes)].Claim(m.Context(), pusher.Claim{Lease: time.Minute, Endpoints: []pusher.Endpoint{
+			{Subscription: m.free[0], Room: 9, Concurrency: modelCap},
+			{Subscription: m.strict[0], Room: 9, Concurrency: modelCap, Ordered: true},
+			{Subscription: m.strict[1], Room: 9, Concurrency: modelCap, Ordered: true},
+		}})
+		require.NoError(t, err)
+		m.check(t, r)
+		var completions []pusher.Completion
+		for _, w := range r.Work {
+			completions = append(completions, done(w, pusher.Delivered, 0))
+			d := m.live[w.ID.ID]
+			d.held = nil
+			if d.owed == 0 {
+				delete(m.live, w.ID.ID)
+			}
+			d.attempts++
+		}
+		for _, ours := range m.complete(completions...) {
+			require.True(t, ours)
+		}
+	}
+	require.Zero(t, m.count(`SELECT count(*) FROM push_queue WHERE subscription IN (?, ?, ?)`, int64(m.free[0]), int64(m.strict[0]), int64(m.strict[1])))
 }

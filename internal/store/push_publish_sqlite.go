@@ -25,8 +25,9 @@ const (
 )
 
 // publishSQLite saves the batches in one transaction.
-func (s *Store) publishSQLite(ctx context.Context, batches []pusher.Batch) (results []pusher.BatchResult, err error) {
-	err = s.hot(ctx, func(ctx context.Context, c *conn) error {
+func (s *Store) publishSQLite(ctx context.Context, batches []pusher.Batch) ([]pusher.BatchResult, error) {
+	var results []pusher.BatchResult
+	err := s.hot(ctx, func(ctx context.Context, c *conn) error {
 		now := s.now().UnixMicro()
 		known, err := c.knownMessages(ctx, batches, now)
 		if err != nil {
@@ -48,7 +49,10 @@ func (s *Store) publishSQLite(ctx context.Context, batches []pusher.Batch) (resu
 			return nil
 		})
 	})
-	return results, err
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
 }
 
 // knownMessages finds the messages that the keys of the batches belong to.

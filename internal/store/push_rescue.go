@@ -76,13 +76,14 @@ func (s *Store) rescuePostgres(ctx context.Context, limit int) (subscriptions []
 	return subscriptions, err
 }
 
-func (s *Store) rescueSQLite(ctx context.Context, limit int) (subscriptions []uint64, err error) {
+func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 	type lost struct {
 		id    pusher.DeliveryID
 		fence int64
 		pusher.Attempt
 	}
-	err = s.hot(ctx, func(ctx context.Context, c *conn) error {
+	var subscriptions []uint64
+	err := s.hot(ctx, func(ctx context.Context, c *conn) error {
 		subscriptions = nil
 		now := s.now().UnixMicro()
 		var found []lost
@@ -112,5 +113,8 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) (subscriptions []ui
 		}
 		return nil
 	})
-	return subscriptions, err
+	if err != nil {
+		return nil, err
+	}
+	return subscriptions, nil
 }

@@ -147,34 +147,72 @@ func (p *pushTest) count(query string, args ...any) (n int) {
 	return n
 }
 
-func TestPush(t *testing.T) {
-	pushOn(t, func(p *pushTest) {
-		subs := p.subscribe(2)
-		m := p.message("", subs...)
-		p.publish(m)
-		r := p.claim(endpoint(subs[0]), endpoint(subs[1]))
-		require.Len(p, r.Work, 2)
-		for i, w := range r.Work {
-			require.WithinDuration(p, p.now(), w.Due, 5*time.Second)
-			require.Equal(p, pusher.Work{
-				ID: pusher.DeliveryID{At: m.Message.ID.At, ID: w.ID.ID}, Subscription: subs[i], App: p.app.Number, Fence: 1, Message: m.Message.ID,
-				Topic: "trade.created", User: "u1", Attempt: 1, Tries: 1, Created: fromUnixMicro(m.Message.ID.At), Due: w.Due,
-				Body: m.Deliveries[0].Body, KeyNumber: 3,
-			}, w)
-		}
-		require.Empty(p, p.claim(endpoint(subs[0]), endpoint(subs[1])).Work)
-		require.Equal(p, []bool{true, true}, p.complete(done(r.Work[1], pusher.Delivered, 0), done(r.Work[0], pusher.Pending, 0)))
-		again := p.claim(endpoint(subs[0]), endpoint(subs[1])).Work
-		require.Len(p, again, 1)
-		require.Equal(p, 2, again[0].Attempt)
-		require.Equal(p, []bool{false, true}, p.complete(done(r.Work[1], pusher.Delivered, 0), done(again[0], pusher.Failed, 0)))
-		require.Zero(p, p.count(`SELECT count(*) FROM push_queue`))
-		require.Equal(p, 3, p.count(`SELECT count(*) FROM push_attempts`))
-		list, err := p.Waiting(p.Context())
-		require.NoError(p, err)
-		require.Empty(p, list)
-		n, _, err := p.Rescue(p.Context(), 10)
-		require.NoError(p, err)
-		require.Zero(p, n)
-	})
+// sqlClock is the clock that deliveries are due by.
+func (p *pushTest) sqlClock() string {
+	if p.pool != nil {
+		return sqlNow
+	}
+	return fmt.Sprint(p.clock.Load())
+}
+
+// run runs a statement.
+func (p *pushTest) run(query string, args ...any) {
+	p.Helper()
+	_, err := p.writer.Exec(p.engine.bind(query), args...)
+	require.NoError(p, err)
+}
+
+// expire ends all leases.
+func (p *pushTest) expire() { p.run(`UPDATE push_queue SET lease_until = 1 WHERE state = 1`) }
+
+// dueNow makes all pending deliveries due.
+func (p *pushTest) dueNow() {
+	p.run(`UPDATE push_queue SET due_at = ` + p.sqlClock() + ` WHERE state = 0`)
+}
+
+// owe asks for an attempt more, as somebody who pushes by hand does.
+func (p *pushTest) owe(id pusher.DeliveryID) {
+	p.run(`UPDATE push_queue SET owed = owed + 1, due_at = CASE WHEN state = 0 THEN `+p.sqlClock()+` ELSE due_at END WHERE id = ?`, id.ID)
+}
+
+// putBack puts a delivery that left the queue into it again.
+func (p *pushTest) putBack(id pusher.DeliveryID, cause pusher.Cause) {
+	p.run(`INSERT INTO push_queue (id, at, subscription, app, message_at, message_id, topic, user_id, grant_id, order_key, payload_at, payload_id,
+			state, due_at, fence, cause, owed, attempts, tries)
+		SELECT id, at, subscription, app, message_at, message_id, topic, user_id, grant_id, order_key, payload_at, payload_id,
+			0, `+p.sqlClock()+`, fence, `+fmt.Sprint(int(cause))+`, 0, attempts, 0 FROM push_deliveries WHERE at = ? AND id = ?`, id.At, id.ID)
+	p.run(`UPDATE push_deliveries SET state = 0 WHERE at = ? AND id = ?`, id.At, id.ID)
+}
+
+// recorded is what the record says of a delivery.
+type recorded struct {
+	State     pusher.State
+	Attempts  int
+	Delivered bool
+	Status    int
+	Class     pusher.ErrorClass
+	Fence     int64
+}
+
+func (p *pushTest) recorded(id pusher.DeliveryID) (r recorded) {
+	p.Helper()
+	require.NoError(p, p.readers.QueryRow(p.engine.bind(`SELECT state, attempts, delivered_at IS NOT NULL, last_status, last_class, fence
+		FROM push_deliveries WHERE at = ? AND id = ?`), id.At, id.ID).Scan(&r.State, &r.Attempts, &r.Delivered, &r.Status, &r.Class, &r.Fence))
+	return r
+}
+
+// ids are the numbers of work.
+func ids(work []pusher.Work) (numbers []int64) {
+	for _, w := range work {
+		numbers = append(numbers, w.ID.ID)
+	}
+	return numbers
+}
+
+// bodies are what is posted.
+func bodies(work []pusher.Work) (all []string) {
+	for _, w := range work {
+		all = append(all, string(w.Body))
+	}
+	return all
 }

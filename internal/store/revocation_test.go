@@ -78,7 +78,8 @@ func TestRevocationWaitsForATokenThatIsBeingSaved(t *testing.T) {
 		g, _ := o.authorize(t, name, "trade")
 		done := make(chan error, 1)
 		require.NoError(t, o.transaction(t.Context(), o.issuing(), nil, func(c *conn) error {
-			if err := c.insertTokens(t.Context(), []*oauth.Token{o.token(g, name, name, oauth.AccessToken)}); err != nil {
+			rows := tokenRows([]*oauth.Token{o.token(g, name, name, oauth.AccessToken)})
+			if _, err := c.exec(t.Context(), insertTokens(1), rows...); err != nil {
 				return err
 			}
 			go func() { done <- revoke(g) }()

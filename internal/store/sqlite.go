@@ -87,10 +87,17 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 		if err := s.checkKeys(ctx, keys); err != nil {
 			return err
 		}
-		if s.loads, err = s.prepare(ctx, s.readers, s.engine.appByKey, s.engine.appByID, tokenQuery); err != nil {
+		if s.loads, err = s.prepare(ctx, s.readers, s.engine.appByKey, s.engine.appByID, tokenQuery,
+			userQuery+` WHERE `+userByID, grantQuery+` WHERE `+liveGrant); err != nil {
 			return err
 		}
-		s.writes, err = s.prepare(ctx, s.writer, append([]string{redeemQuery, insertTokens(1), insertTokens(2)}, pushStatements...)...)
+		s.writes, err = s.prepare(ctx, s.writer, append([]string{
+			beginWork, undoWork, endWork, redeemCode, insertTokens(1), insertTokens(2),
+			replaceToken, s.engine.findGrant(), prolongGrant, insertFamily, insertCode,
+		}, pushStatements...)...)
+		if err == nil {
+			s.group = startGroup(s)
+		}
 		return err
 	})
 }

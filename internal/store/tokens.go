@@ -24,24 +24,28 @@ func insertTokens(n int) string {
 // grant or family was revoked meanwhile: the database holds the family fast
 // until they are saved, or does not find it any more.
 func (s *Store) SaveTokens(ctx context.Context, tokens ...*oauth.Token) error {
-	err := s.issue(func(c *conn) error { return c.insertTokens(ctx, tokens) })
+	if len(tokens) == 0 {
+		return nil
+	}
+	query, args := insertTokens(len(tokens)), tokenRows(tokens)
+	err := s.issue(ctx, func(ctx context.Context, c *conn) error {
+		_, err := c.exec(ctx, query, args...)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("saving tokens: %w", err)
 	}
 	return nil
 }
 
-func (c *conn) insertTokens(ctx context.Context, tokens []*oauth.Token) error {
-	if len(tokens) == 0 {
-		return nil
-	}
+// tokenRows are the arguments of insertTokens.
+func tokenRows(tokens []*oauth.Token) []any {
 	args := make([]any, 0, 13*len(tokens))
 	for _, t := range tokens {
 		args = append(args, t.Hash[:], string(t.Family), int64(t.Kind), orNull(t.Grant), int64(t.App), string(t.Environment), orNull(t.User),
 			listText(t.Scopes), listText(t.Resources), t.Key, micros(t.IssuedAt), micros(t.ExpiresAt), micros(t.ReplacedAt))
 	}
-	_, err := c.exec(ctx, insertTokens(len(tokens)), args...)
-	return err
+	return args
 }
 
 // tokenQuery finds a token, unless its user is disabled. What is revoked is not
@@ -80,11 +84,12 @@ func (s *Store) Token(ctx context.Context, hash oauth.Hash) (*oauth.Token, error
 // which is the order in which a revocation goes, so neither can wait for the
 // other.
 func (s *Store) ReplaceToken(ctx context.Context, hash oauth.Hash, now time.Time, successors ...*oauth.Token) error {
-	err := s.transaction(ctx, s.issuing(), nil, func(c *conn) error {
-		if err := c.insertTokens(ctx, successors); err != nil {
+	query, args := insertTokens(len(successors)), tokenRows(successors)
+	err := s.issueAll(ctx, func(ctx context.Context, c *conn) error {
+		if _, err := c.exec(ctx, query, args...); err != nil {
 			return err
 		}
-		n, err := c.exec(ctx, `UPDATE oauth_tokens SET replaced_at = ? WHERE hash = ? AND replaced_at IS NULL`, micros(now), hash[:])
+		n, err := c.exec(ctx, replaceToken, micros(now), hash[:])
 		if err == nil && n == 0 {
 			err = errUsed
 		}
@@ -98,6 +103,9 @@ func (s *Store) ReplaceToken(ctx context.Context, hash oauth.Hash, now time.Time
 	}
 	return nil
 }
+
+// replaceToken marks a token as used: of any number of callers one gets the row.
+const replaceToken = `UPDATE oauth_tokens SET replaced_at = ? WHERE hash = ? AND replaced_at IS NULL`
 
 // errUsed undoes a replacement whose token is gone or used.
 var errUsed = errors.New("the token is not there to be replaced")

@@ -77,6 +77,11 @@ func (s *Store) transaction(ctx context.Context, db *sql.DB, o *sql.TxOptions, f
 		return s.unavailable(ctx, "beginning a transaction", err)
 	}
 	defer func() { _ = session.Close() }()
+	return s.within(ctx, session, o, fn)
+}
+
+// within is transaction on a connection.
+func (s *Store) within(ctx context.Context, session *sql.Conn, o *sql.TxOptions, fn func(*conn) error) error {
 	tx, err := session.BeginTx(ctx, o)
 	if err != nil {
 		return s.unavailable(ctx, "beginning a transaction", err)

@@ -12,7 +12,10 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
-const userQuery = `SELECT id, login, name, status, issuer, subject, password, created_at, updated_at FROM users`
+const (
+	userByID  = `id = ?`
+	userQuery = `SELECT id, login, name, status, issuer, subject, password, created_at, updated_at FROM users`
+)
 
 func scanUser(rows *sql.Rows, u *platform.User) error {
 	var login, issuer, subject, password sql.NullString
@@ -46,7 +49,7 @@ func (r *reader) user(ctx context.Context, condition string, args ...any) (*plat
 
 // User loads a user by its ID.
 func (r *reader) User(ctx context.Context, id string) (*platform.User, error) {
-	return r.user(ctx, `id = ?`, id)
+	return r.user(ctx, userByID, id)
 }
 
 // UserByLogin loads a user by what it logs in with.
@@ -122,7 +125,7 @@ func (s *Store) UserByIdentity(ctx context.Context, issuer, subject, name string
 			return u, nil
 		case err == nil:
 			u.Name, u.UpdatedAt = name, now.UTC().Truncate(time.Microsecond)
-			return u, s.issue(func(c *conn) error {
+			return u, s.issue(ctx, func(ctx context.Context, c *conn) error {
 				_, err := c.exec(ctx, `UPDATE users SET name = ?, updated_at = ? WHERE id = ?`, u.Name, micros(u.UpdatedAt), u.ID)
 				return err
 			})
@@ -134,7 +137,7 @@ func (s *Store) UserByIdentity(ctx context.Context, issuer, subject, name string
 			return nil, err
 		}
 		// Where another request was quicker its user is found the next time.
-		if err := s.issue(func(c *conn) error {
+		if err := s.issue(ctx, func(ctx context.Context, c *conn) error {
 			_, err := c.exec(ctx, `INSERT INTO users (id, name, status, issuer, subject, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 				ON CONFLICT (issuer, subject) WHERE issuer IS NOT NULL DO NOTHING`,
 				id, cmp.Or(name, subject), platform.UserActive, issuer, subject, micros(now), micros(now))

@@ -72,7 +72,7 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f := flag.NewFlagSet("gatebench", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.IntVar(&s.runs, "runs", 8, "runs of each variant; the parts redis, nodes, oauth and postgres take half as many")
-	f.DurationVar(&s.duration, "duration", 3*time.Second, "length of a run: of its closed loop and of its fixed rate each")
+	f.DurationVar(&s.duration, "duration", 3*time.Second, "length of a run: of its closed loop and of its fixed rate each; the parts http, tls and big cut it into turns")
 	f.IntVar(&s.connections, "connections", 64, "connections of the load generator")
 	f.IntVar(&s.rate, "rate", 0, "requests a second while latency is measured; 0 means 60 % of what the machine can do")
 	f.IntVar(&s.apps, "apps", 1000, "apps in the store for the parts http, tls, redis, nodes and oauth, all of them active")

@@ -12,38 +12,19 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// tick is the unit of utime and stime in /proc/<pid>/stat: USER_HZ, which is
-// 100 on every Linux that Go runs on (proc(5)).
-const tick = 10 * time.Millisecond
-
-// cpuTime is the CPU time, user and system, that a process has used so far.
+// cpuTime is the CPU time, user and system, that a process has used so far, in
+// nanoseconds: the ticks of /proc would be too coarse for short turns.
 func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) //nolint:gosec // G703: a number
-	if err != nil {
-		return 0, fmt.Errorf("reading CPU time (it needs Linux): %w", err)
+	const schedClock = 2 // CPUCLOCK_SCHED, the last bits of a process's clock: clock_getcpuclockid(3)
+	var used unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|schedClock), &used); err != nil {
+		return 0, fmt.Errorf("reading the CPU time of process %d (it needs Linux): %w", pid, err)
 	}
-	return parseStat(string(text))
-}
-
-// parseStat reads utime and stime, fields 14 and 15. The second field is the
-// program's name in parentheses and may itself hold blanks and parentheses.
-func parseStat(text string) (time.Duration, error) {
-	end := strings.LastIndexByte(text, ')')
-	fields := strings.Fields(text[end+1:])
-	if end < 0 || len(fields) < 13 {
-		return 0, fmt.Errorf("reading CPU time: %d fields after the name; want at least 13", len(fields))
-	}
-	user, err := strconv.ParseUint(fields[11], 10, 63)
-	if err != nil {
-		return 0, fmt.Errorf("reading CPU time: utime: %w", err)
-	}
-	system, err := strconv.ParseUint(fields[12], 10, 63)
-	if err != nil {
-		return 0, fmt.Errorf("reading CPU time: stime: %w", err)
-	}
-	return time.Duration(user+system) * tick, nil
+	return time.Duration(used.Nano()), nil
 }
 
 // memory is the resident memory of a process in bytes, now and at its highest.

@@ -29,20 +29,21 @@ func emptyStorage(ctx context.Context, dir, engine string, servers *servers) (*s
 	return newStorage(dir, engine, dsn)
 }
 
-// postgresWriters is how many connections a gateway opens to PostgreSQL by
-// default. To SQLite one writes.
-const postgresWriters = 16
+// postgresWriters is how many connections of a gateway's pool to PostgreSQL
+// issue tokens by default. To SQLite one writes.
+const postgresWriters = 14
 
 // bareStore has the tables of a store and is written without any of its code.
 type bareStore struct {
 	db        *sql.DB
 	statement *sql.Stmt
-	writers   int
+	loops     int
 }
 
-// newBareStore makes the tables and prepares to write tokens into them, with as
-// many connections as a gateway writes with, and as durably. It must be closed.
-func newBareStore(ctx context.Context, dir, engine string, servers *servers) (b *bareStore, err error) {
+// newBareStore makes the tables and prepares to write tokens into them in so many
+// loops at once, over as many connections as a gateway writes with, and as
+// durably. It must be closed.
+func newBareStore(ctx context.Context, dir, engine string, servers *servers, loops int) (b *bareStore, err error) {
 	tables, err := emptyStorage(ctx, dir, engine, servers)
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func newBareStore(ctx context.Context, dir, engine string, servers *servers) (b 
 		source = "file:" + (&url.URL{Path: source}).EscapedPath() +
 			"?mode=rw&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=cache_size(-65536)"
 	}
-	b = &bareStore{writers: writers}
+	b = &bareStore{loops: loops}
 	if b.db, err = sql.Open(driver, source); err != nil {
 		return nil, fmt.Errorf("opening a bare store: %w", err)
 	}
@@ -78,10 +79,10 @@ func newBareStore(ctx context.Context, dir, engine string, servers *servers) (b 
 // Close closes the database.
 func (b *bareStore) Close() error { return errors.Join(b.statement.Close(), b.db.Close()) }
 
-// insert writes one row after the other for d, on all connections: what a token
-// by client credentials leaves in the store.
+// insert writes one row after the other for d in each loop: what a token by
+// client credentials leaves in the store.
 func (b *bareStore) insert(ctx context.Context, d time.Duration) (outcome, error) {
-	return together(ctx, b.writers, d, func(ctx context.Context, worker int) error {
+	return together(ctx, b.loops, d, func(ctx context.Context, worker int) error {
 		var hash oauth.Hash
 		_, _ = rand.Read(hash[:])
 		now := time.Now()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,20 +23,29 @@ func TestOAuthLines(t *testing.T) {
 	for _, v := range oauthVariants {
 		s[v] = []sample{{rate: 100, gateway: 300 * time.Microsecond}, {rate: 100, gateway: 300 * time.Microsecond}}
 	}
-	s[clientToken] = []sample{{rate: 1000, gateway: 200 * time.Microsecond}, {rate: 2000, gateway: 100 * time.Microsecond}}
 	s[bareInsert] = []sample{{rate: 3000, gateway: 50 * time.Microsecond}, {rate: 6000, gateway: 25 * time.Microsecond}}
+	s[tokenLoop] = []sample{{rate: 2000, gateway: 100 * time.Microsecond}, {rate: 4000, gateway: 50 * time.Microsecond}}
+	s[clientToken] = []sample{{rate: 1000, gateway: 200 * time.Microsecond}, {rate: 2000, gateway: 100 * time.Microsecond}}
 	got := printed(oauthLines(s, "sqlite"))
-	require.Len(t, got, 2*len(oauthVariants)+2)
+	require.Len(t, got, 2*len(oauthVariants)+3)
 	for name, want := range map[string]string{
-		"token a second in sqlite":               "1500",
-		"token cpu µs in sqlite":                 "150.0",
-		"exchange with consent cpu µs in sqlite": "300.0",
-		"token/bare insert time ratio in sqlite": "3.00",
-		"token/bare insert cpu ratio in sqlite":  "4.00",
+		"token a second in sqlite":                    "1500",
+		"token cpu µs in sqlite":                      "150.0",
+		"exchange with consent cpu µs in sqlite":      "300.0",
+		"token/bare insert time ratio in sqlite":      "3.00",
+		"token loop/bare insert time ratio in sqlite": "1.50",
+		"token loop/bare insert cpu ratio in sqlite":  "2.00",
 	} {
 		require.Equal(t, want, got[name], name)
 	}
 	var out bytes.Buffer
+	for _, target := range oauthTargets(s, "sqlite") {
+		target.print(&out)
+	}
+	require.Contains(t, out.String(), "target: token cpu µs in sqlite: 150.0, at most 250.0: met\n")
+	require.Contains(t, out.String(), "target: introspection cpu µs in sqlite: 300.0, at most 100.0: missed\n")
+	require.Contains(t, out.String(), "target: token loop/bare insert time ratio in sqlite: 1.50, at most 2.00: met\n")
+	out.Reset()
 	require.NoError(t, oauthTable(&out, "sqlite", s))
 	require.Equal(t, len(oauthVariants)+2, strings.Count(out.String(), "\n"))
 }
@@ -49,7 +59,7 @@ func TestCaddyfileOfAuthorizationServer(t *testing.T) {
 
 // Every token of the bare loop is a row: with fewer it would be too fast.
 func TestBareInsert(t *testing.T) {
-	b, err := newBareStore(t.Context(), t.TempDir(), "sqlite", nil)
+	b, err := newBareStore(t.Context(), t.TempDir(), "sqlite", nil, 3)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, b.Close()) }()
 	got, err := b.insert(t.Context(), 20*time.Millisecond)
@@ -58,6 +68,20 @@ func TestBareInsert(t *testing.T) {
 	var rows uint64
 	require.NoError(t, b.db.QueryRowContext(t.Context(), `SELECT count(*) FROM oauth_tokens`).Scan(&rows))
 	require.Equal(t, got.requests, rows)
+}
+
+// Every token of the loop is a row, as in the bare loop.
+func TestTokenLoop(t *testing.T) {
+	s := settings{catalog: "../../../examples/mall.openapi.yaml", connections: 3}
+	inside, err := newTokenServer(t.Context(), t.TempDir(), "sqlite", nil, oauthPart{apps: 5}, s, io.Discard)
+	require.NoError(t, err)
+	got, err := inside.ask(t.Context(), 20*time.Millisecond)
+	require.NoError(t, err)
+	require.NotZero(t, got.requests)
+	pruned, err := inside.store.Prune(t.Context(), time.Now().Add(24*time.Hour))
+	require.NoError(t, err)
+	require.EqualValues(t, got.requests, pruned)
+	require.NoError(t, inside.Close())
 }
 
 func TestTogether(t *testing.T) {

@@ -90,10 +90,11 @@ func (p part) report(ctx context.Context, s settings, r *rig, name string, out i
 	case p.big:
 		suffix = fmt.Sprintf(" with %d apps", p.apps)
 	}
-	measured, err := r.compare(ctx, schemes[name], p.variants, plain, s.runs, s.rate)
+	measured, err := r.inTurns().compare(ctx, schemes[name], p.variants, plain, s.runs*turnsARun, s.rate)
 	if err != nil {
 		return err
 	}
+	measured = measured.inRuns(turnsARun)
 	if err := table(out, name, measured, p.variants); err != nil {
 		return err
 	}
@@ -103,11 +104,11 @@ func (p part) report(ctx context.Context, s settings, r *rig, name string, out i
 	if !slices.Contains(p.variants, gated) {
 		return nil
 	}
-	flooded, err := r.flood(ctx, schemes[name], s.runs)
+	flooded, err := r.inTurns().flood(ctx, schemes[name], s.runs*turnsARun)
 	if err != nil {
 		return err
 	}
-	for _, l := range floodLines(flooded, suffix) {
+	for _, l := range floodLines(flooded.inRuns(turnsARun), suffix) {
 		l.print(out)
 	}
 	return nil

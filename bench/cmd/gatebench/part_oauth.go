@@ -23,10 +23,11 @@ const (
 	refreshed    variant = "refresh"               // an access token for a refresh token that stays: one request, one row
 	exchanged    variant = "exchange"              // the consent page skipped, since the grant covers: two requests
 	consented    variant = "exchange with consent" // the consent page shown and approved: three requests
+	tokenLoop    variant = "token loop"            // a token without Caddy, TLS and network, one row
 	bareInsert   variant = "bare insert"           // the row of a token, without a server
 )
 
-var oauthVariants = []variant{metadata, clientToken, bareInsert, introspected, refreshed, exchanged, consented}
+var oauthVariants = []variant{metadata, clientToken, tokenLoop, bareInsert, introspected, refreshed, exchanged, consented}
 
 // engines are what the part oauth runs on, one after the other.
 var engines = []string{"sqlite", "postgres"}
@@ -49,6 +50,12 @@ func (p oauthPart) measure(ctx context.Context, s settings, servers *servers, ou
 
 // on fills a store, runs one gateway, has merchants log in, and takes turns.
 func (p oauthPart) on(ctx context.Context, s settings, servers *servers, engine string, out, progress io.Writer) (err error) {
+	if engine == "postgres" { // as durable as SQLite, and as in production
+		if err := servers.setFsync(ctx, true); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, servers.setFsync(context.WithoutCancel(ctx), false)) }()
+	}
 	db, err := emptyStorage(ctx, filepath.Join(p.dir, engine), engine, servers)
 	if err != nil {
 		return err
@@ -85,12 +92,17 @@ func (p oauthPart) on(ctx context.Context, s settings, servers *servers, engine 
 			return err
 		}
 	}
-	bare, err := newBareStore(ctx, filepath.Join(p.dir, engine+"-bare"), engine, servers)
+	bare, err := newBareStore(ctx, filepath.Join(p.dir, engine+"-bare"), engine, servers, s.connections)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, bare.Close()) }()
-	measured, err := r.authorizations(ctx, base, shops, bare, s.fewerRuns())
+	inside, err := newTokenServer(ctx, p.dir, engine, servers, p, s, progress)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, inside.Close()) }()
+	measured, err := r.authorizations(ctx, base, shops, bare, inside, s.fewerRuns())
 	if err != nil {
 		return err
 	}
@@ -101,11 +113,14 @@ func (p oauthPart) on(ctx context.Context, s settings, servers *servers, engine 
 	for _, l := range oauthLines(measured, engine) {
 		l.print(out)
 	}
+	for _, t := range oauthTargets(measured, engine) {
+		t.print(out)
+	}
 	return nil
 }
 
 // authorizations measures the variants in turns, each in a closed loop.
-func (r *rig) authorizations(ctx context.Context, base string, shops []*shop, bare *bareStore, runs int) (series, error) {
+func (r *rig) authorizations(ctx context.Context, base string, shops []*shop, bare *bareStore, inside *tokenServer, runs int) (series, error) {
 	requests := map[variant]load{
 		metadata:     {authServer, metadataRequests(base), http.StatusOK},
 		clientToken:  {authServer, tokenRequests(base, r.callers), http.StatusOK},
@@ -124,6 +139,8 @@ func (r *rig) authorizations(ctx context.Context, base string, shops []*shop, ba
 			return exchanges(ctx, base, shops, v == consented, d)
 		case bareInsert:
 			return bare.insert(ctx, d)
+		case tokenLoop:
+			return inside.ask(ctx, d)
 		}
 		return r.attack(ctx, requests[v], unlimited, d)
 	}
@@ -133,7 +150,7 @@ func (r *rig) authorizations(ctx context.Context, base string, shops []*shop, ba
 		if err != nil {
 			return sample{}, fmt.Errorf("measuring %s: %w", v, err)
 		}
-		if v == bareInsert { // this process does it all
+		if v == bareInsert || v == tokenLoop { // this process does it all
 			got.gateway, got.allocs = got.generator, 0
 		}
 		return got, nil
@@ -163,8 +180,43 @@ func oauthLines(s series, engine string) []line {
 		)
 	}
 	return append(out,
-		// The time of one is the inverse of how many there are in a second.
-		line{"token/bare insert time ratio" + suffix, spreadOf(ratios(s.column(bareInsert, rateFigure), s.column(clientToken, rateFigure))), 2},
-		line{"token/bare insert cpu ratio" + suffix, spreadOf(ratios(s.column(clientToken, cpuFigure), s.column(bareInsert, cpuFigure))), 2},
+		timeRatio(s, tokenLoop, engine),
+		line{"token loop/bare insert cpu ratio" + suffix, spreadOf(ratios(s.column(tokenLoop, cpuFigure), s.column(bareInsert, cpuFigure))), 2},
+		timeRatio(s, clientToken, engine),
 	)
+}
+
+// timeRatio compares a variant with the bare loop. The time of one is the inverse
+// of how many there are in a second.
+func timeRatio(s series, v variant, engine string) line {
+	return line{
+		string(v) + "/bare insert time ratio in " + engine,
+		spreadOf(ratios(s.column(bareInsert, rateFigure), s.column(v, rateFigure))), 2,
+	}
+}
+
+// target is a line whose median must not be above a bound.
+type target struct {
+	line
+	most float64
+}
+
+// print tells the figure beside its bound.
+func (t target) print(out io.Writer) {
+	verdict := "met"
+	if t.value.median > t.most {
+		verdict = "missed"
+	}
+	_, _ = fmt.Fprintf(out, "target: %s: %.*f, at most %.*f: %s\n", t.name, t.digits, t.value.median, t.digits, t.most, verdict)
+}
+
+// oauthTargets are what the authorization server may cost.
+func oauthTargets(s series, engine string) []target {
+	cpu := func(v variant, most float64) target {
+		return target{line{string(v) + " cpu µs in " + engine, spreadOf(s.column(v, cpuFigure)), 1}, most}
+	}
+	return []target{
+		cpu(clientToken, 250), cpu(introspected, 100), cpu(exchanged, 2000), cpu(consented, 2000),
+		{timeRatio(s, tokenLoop, engine), 2},
+	}
 }

@@ -83,6 +83,15 @@ func TestTurns(t *testing.T) {
 	require.Equal(t, []variant{defaults, gated, plain, control}, variants)
 }
 
+func TestInRuns(t *testing.T) {
+	turn := func(n int) sample {
+		d := time.Duration(n) * time.Microsecond
+		return sample{rate: float64(n), gateway: d, generator: d, upstream: d, allocs: float64(n), steady: d, p50: d, p99: d}
+	}
+	got := series{gated: {turn(1), turn(2), turn(6), turn(4), turn(4), turn(10)}, plain: {turn(8), turn(8), turn(8)}}.inRuns(3)
+	require.Equal(t, series{gated: {turn(3), turn(6)}, plain: {turn(8)}}, got)
+}
+
 func TestParse(t *testing.T) {
 	s, err := parse([]string{"-only", "tls,big", "-runs", "3"}, new(bytes.Buffer))
 	require.NoError(t, err)

@@ -47,6 +47,13 @@ func newRig(ctx context.Context, s settings, callers []caller, progress io.Write
 	return r, nil
 }
 
+// inTurns is the same rig, which measures for a turn and not for a run.
+func (r *rig) inTurns() *rig {
+	short := *r
+	short.duration /= turnsARun
+	return &short
+}
+
 // start runs a gateway that serves the variants, beside those that serve them
 // already, and returns how long it took to its first answer, which is the first
 // variant's.

@@ -13,12 +13,16 @@ const (
 	// measured: a queue that never empties would tell of nothing but itself.
 	share = 0.6
 	// settle is how long the load goes on before a run counts.
-	settle = 500 * time.Millisecond
+	settle = 200 * time.Millisecond
 	// held is how long a gateway can spend what it has leased, at the pace at
 	// which it leased it: a slice and a half, of half a second each.
 	held = 750 * time.Millisecond
 	// idle is after how long it gives back what it does not spend.
 	idle = 4 * time.Second
+	// turnsARun is how often the variants of the parts http, tls and big take
+	// turns in a run. The shorter a turn is, the more alike the machine is to
+	// all of them: what else runs on it falls on each.
+	turnsARun = 6
 	// warmUp is the least number of requests that every site gets before the
 	// first run: connections open, pools and caches fill.
 	warmUp = 2000
@@ -141,6 +145,38 @@ func (r *rig) flood(ctx context.Context, scheme string, runs int) (series, error
 		return nil, fmt.Errorf("a good call of every app after its bad ones over %s: %w", scheme, err)
 	}
 	return all, nil
+}
+
+// inRuns makes one sample of every n: the mean of each figure.
+func (s series) inRuns(n int) series {
+	out := series{}
+	for v, all := range s {
+		for turns := range slices.Chunk(all, n) {
+			out[v] = append(out[v], mean(turns))
+		}
+	}
+	return out
+}
+
+// mean is that of each figure but those of Redis.
+func mean(turns []sample) (m sample) {
+	for _, t := range turns {
+		m.rate += t.rate
+		m.allocs += t.allocs
+		m.gateway += t.gateway
+		m.generator += t.generator
+		m.upstream += t.upstream
+		m.steady += t.steady
+		m.p50 += t.p50
+		m.p99 += t.p99
+	}
+	n := len(turns)
+	m.rate /= float64(n)
+	m.allocs /= float64(n)
+	for _, d := range []*time.Duration{&m.gateway, &m.generator, &m.upstream, &m.steady, &m.p50, &m.p99} {
+		*d /= time.Duration(n)
+	}
+	return m
 }
 
 // alternate runs the variants in turns.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/caddy-openplatform/openplatform/internal/testserver"
@@ -63,6 +64,29 @@ func (s *servers) stop() (err error) {
 		err = errors.Join(err, s.postgres.Close())
 	}
 	return err
+}
+
+// setFsync has PostgreSQL wait for the disk with each commit, or not.
+func (s *servers) setFsync(ctx context.Context, on bool) error {
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
+	defer cancel()
+	want := map[bool]string{true: "on", false: "off"}[on]
+	conn, err := pgx.Connect(ctx, s.postgres.URL("postgres"))
+	if err != nil {
+		return fmt.Errorf("setting fsync of PostgreSQL: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, statement := range []string{"ALTER SYSTEM SET fsync = " + want, "SELECT pg_reload_conf()"} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("setting fsync of PostgreSQL: %w", err)
+		}
+	}
+	for got := ""; got != want; { // the server reads its settings a moment later
+		if err := conn.QueryRow(ctx, "SHOW fsync").Scan(&got); err != nil {
+			return fmt.Errorf("setting fsync of PostgreSQL: %w", err)
+		}
+	}
+	return nil
 }
 
 // url is the address of one of the server's databases. Each part has its own.

@@ -2,6 +2,7 @@ package adminapitest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"path/filepath"
@@ -123,6 +124,19 @@ func (p *Platform) ApplyCatalog(ctx context.Context, actor, source string, data 
 // RotateMasterKey does what Rotate says.
 func (p *Platform) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
 	return p.Rotate(ctx, progress)
+}
+
+// StartLink makes a link with made-up secrets.
+func (p *Platform) StartLink(ctx context.Context, ref string, o oauth.StartOptions) (*adminapi.StartLink, error) {
+	app, err := p.service.App(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	address, until, err := oauth.StartURL(rand.NewChaCha8([32]byte{2}), [][]byte{make([]byte, 32)}, app, o, Now())
+	if err != nil {
+		return nil, err
+	}
+	return &adminapi.StartLink{URL: address, AppKey: app.Key, Environment: cmp.Or(o.Environment, platform.Production), ExpiresAt: until}, nil
 }
 
 // Status is the Report.
