@@ -27,6 +27,12 @@ type engine struct {
 	// serial makes a transaction the only writer until it ends; empty where
 	// there is no more than one anyway.
 	serial string
+	// again makes a transaction the only one that puts deliveries back into the
+	// queue, until it ends; empty where serial is.
+	again string
+	// byIndex makes a transaction plan without figures: few rows of large tables,
+	// each found by an index. Empty where that is done anyway.
+	byIndex string
 	// lockRow ends a SELECT that keeps others from changing its row; empty where
 	// a writer is alone anyway.
 	lockRow string

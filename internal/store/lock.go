@@ -14,6 +14,7 @@ const (
 	lockWrite    = 7_020_002 // held by the one transaction that writes
 	lockRotate   = 7_020_003 // held while the master key rotates
 	lockMaintain = 7_020_004 // held by the one node that maintains
+	lockAgain    = 7_020_005 // held by the one transaction that puts deliveries back into the queue
 )
 
 // alone tries to be the only one on the platform who holds the lock. It

@@ -109,9 +109,9 @@ func (s *Store) prune(ctx context.Context, series series, before time.Time) erro
 func (s *Store) inBatches(ctx context.Context, fn func(*conn) (int64, error)) error {
 	for {
 		var n int64
-		err := s.transaction(ctx, s.issuing(), nil, func(c *conn) (err error) {
+		err := s.pushing(ctx, func(c *conn) (_ []uint64, err error) {
 			n, err = fn(c)
-			return err
+			return nil, err
 		})
 		if err != nil || n == 0 {
 			return err

@@ -10,19 +10,6 @@ import (
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
-// pushing runs fn, which changes deliveries and returns the subscriptions that
-// may have work by it: other nodes hear of them. It does not take the lock
-// of the domain: rows are locked one by one.
-func (s *Store) pushing(ctx context.Context, fn func(*conn) ([]uint64, error)) error {
-	return s.transaction(ctx, s.issuing(), nil, func(c *conn) error {
-		subscriptions, err := fn(c)
-		if err != nil || len(subscriptions) == 0 {
-			return err
-		}
-		return c.notifyPush(ctx, subscriptions)
-	})
-}
-
 // PushAgain makes a delivery due now, and owes it one attempt more.
 func (s *Store) PushAgain(ctx context.Context, id pusher.DeliveryID) error {
 	err := s.pushing(ctx, func(c *conn) ([]uint64, error) {
@@ -81,7 +68,10 @@ const queueValues = `d.id, d.at, d.subscription, d.app, d.order_key, d.message_a
 // it already is due now too. A manual push is owed: the claim that pays it
 // begins the schedule anew. The others begin it anew by themselves, and touch
 // none that is in the queue. It returns those that were pushed.
-func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection, now int64) ([]endedDelivery, error) {
+func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection, now int64) ([]queuedDelivery, error) {
+	if err := c.lockAgain(ctx); err != nil {
+		return nil, err
+	}
 	where := sel.indexed.and(sel.rest)
 	again := ` ON CONFLICT (id) DO NOTHING`
 	owed := 0
@@ -89,7 +79,7 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 		owed = 1
 		again = ` ON CONFLICT (id) DO UPDATE SET owed = push_queue.owed + 1,
 			due_at = CASE WHEN push_queue.state = 0 THEN excluded.due_at ELSE push_queue.due_at END`
-		err := c.lockQueue(ctx, ``, `JOIN `+sel.from+` ON d.id = q.id LEFT JOIN subscriptions s ON s.number = d.subscription`+where.String(), where.args...)
+		_, err := c.lockQueue(ctx, ``, `JOIN `+sel.from+` ON d.id = q.id LEFT JOIN subscriptions s ON s.number = d.subscription`+where.String(), where.args...)
 		if err != nil {
 			return nil, err
 		}
@@ -99,25 +89,22 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 		lock = c.engine.lockRow + ` OF d`
 	}
 	where.add(`s.number IS NOT NULL`)
-	var pushed []endedDelivery
+	var pushed []queuedDelivery
 	// The records are locked in the order of their keys, and then looked at
 	// again: one that was acknowledged meanwhile is not taken.
 	err := c.each(ctx, func(rows *sql.Rows) error {
-		var e endedDelivery
+		var e queuedDelivery
 		err := rows.Scan(&e.id.At, &e.id.ID, &e.subscription)
 		pushed = append(pushed, e)
 		return err
 	}, `INSERT INTO push_queue (`+queueColumns+`)
 		SELECT `+queueValues+`, 0, CAST(? AS BIGINT), d.fence, CAST(? AS INT), CAST(? AS INT), d.attempts, 0
-		FROM `+sel.from+stateJoins+where.String()+` ORDER BY d.at, d.id`+lock+again+` RETURNING at, id, subscription`,
+		FROM `+sel.from+stateJoins+where.String()+sel.oldestFirst()+lock+again+` RETURNING at, id, subscription`,
 		append([]any{now, uint8(cause), owed}, where.args...)...)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]pusher.DeliveryID, len(pushed))
-	for i, e := range pushed {
-		ids[i] = e.id
-	}
+	ids := idsOfQueued(pushed)
 	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
 		list, args := idList(some)
 		_, err := c.exec(ctx, list+`UPDATE push_deliveries SET state = ?, cause = ? WHERE (at, id) IN (SELECT at, id FROM ids)`,

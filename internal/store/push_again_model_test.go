@@ -13,8 +13,8 @@ import (
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
-// againDelivery is what a delivery is to be like.
-type againDelivery struct {
+// pushedDelivery is what a delivery is to be like.
+type pushedDelivery struct {
 	state pusher.State // Pending while it lives
 	// owed counts manual pushes to come; work is the attempt under way.
 	owed int
@@ -26,14 +26,14 @@ type againDelivery struct {
 	fences   map[int64]bool
 }
 
-func (d *againDelivery) live() bool { return d.state == pusher.Pending }
+func (d *pushedDelivery) live() bool { return d.state == pusher.Pending }
 
 // againModel runs the store against a model in memory.
 type againModel struct {
 	*pushStore
 	*rapid.T
 	test       *testing.T
-	deliveries map[pusher.DeliveryID]*againDelivery
+	deliveries map[pusher.DeliveryID]*pushedDelivery
 	stale      []pusher.Work
 }
 
@@ -46,7 +46,7 @@ func TestPushAgainModel(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			n++
 			topic := fmt.Sprint("t", n)
-			m := &againModel{T: rt, test: t, deliveries: map[pusher.DeliveryID]*againDelivery{}}
+			m := &againModel{T: rt, test: t, deliveries: map[pusher.DeliveryID]*pushedDelivery{}}
 			m.pushStore = &pushStore{Store: s, app: testApp(topic), subs: map[string]*platform.Subscription{}}
 			m.last.Store(int64(n) * 1_000_000)
 			putApps(t, s, m.app)
@@ -68,7 +68,7 @@ func TestPushAgainModel(t *testing.T) {
 }
 
 // pick is one of the deliveries; false where there are none.
-func (m *againModel) pick() (pusher.DeliveryID, *againDelivery, bool) {
+func (m *againModel) pick() (pusher.DeliveryID, *pushedDelivery, bool) {
 	if len(m.deliveries) == 0 {
 		return pusher.DeliveryID{}, nil, false
 	}
@@ -79,7 +79,7 @@ func (m *againModel) pick() (pusher.DeliveryID, *againDelivery, bool) {
 
 func (m *againModel) publishOne(topic string) {
 	id := m.publish(m.test, topic, testTime)
-	m.deliveries[id] = &againDelivery{fences: map[int64]bool{}}
+	m.deliveries[id] = &pushedDelivery{fences: map[int64]bool{}}
 }
 
 func (m *againModel) claimAll(topic string) {
@@ -139,7 +139,7 @@ func (m *againModel) again() {
 }
 
 // end is what becomes of a delivery that is ended from outside.
-func (m *againModel) end(d *againDelivery, state pusher.State) {
+func (m *againModel) end(d *pushedDelivery, state pusher.State) {
 	if d.work != nil {
 		m.stale = append(m.stale, *d.work)
 	}
@@ -206,7 +206,7 @@ func (m *againModel) runJob(limit int) {
 		if _, known := m.deliveries[r.ID]; !known {
 			want--
 			require.Zero(m, before[r.Origin].origin)
-			m.deliveries[r.ID] = &againDelivery{cause: pusher.Reset, origin: r.Origin, fences: map[int64]bool{}}
+			m.deliveries[r.ID] = &pushedDelivery{cause: pusher.Reset, origin: r.Origin, fences: map[int64]bool{}}
 		}
 	}
 	require.Zero(m, want)

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"slices"
 	"strings"
 
@@ -13,60 +12,26 @@ import (
 // idBatch is how many deliveries one statement names.
 const idBatch = 256
 
-// endedDelivery is a delivery that was taken out of the queue.
-type endedDelivery struct {
+// queuedDelivery is a delivery in the queue, or just taken out of it.
+type queuedDelivery struct {
 	id           pusher.DeliveryID
 	subscription uint64
 	fence        int64
 }
 
-// lockQueue keeps the queue's rows that the query selects from others until the
-// transaction ends. Everybody takes them in the order of their ids, and
-// before any record, so that nobody waits in a circle.
-func (c *conn) lockQueue(ctx context.Context, with, from string, args ...any) error {
-	if c.engine.lockRow == "" {
-		return nil
-	}
-	return c.each(ctx, func(*sql.Rows) error { return nil },
-		with+`SELECT q.id FROM push_queue q `+from+` ORDER BY q.id`+c.engine.lockRow+` OF q`, args...)
-}
-
-// lockOrdered keeps the ordered subscriptions of the queue's rows from others:
-// who leaves the queue lets the next of its key go, for which the subscription is
-// locked.
-func (c *conn) lockOrdered(ctx context.Context, with, from string, args ...any) error {
-	if c.engine.lockRow == "" {
-		return nil
-	}
-	return c.each(ctx, func(*sql.Rows) error { return nil }, with+`SELECT s.number FROM subscriptions s
-		WHERE s.number IN (SELECT q.subscription FROM push_queue q `+from+` AND q.order_key IS NOT NULL) ORDER BY s.number`+c.engine.lockRow, args...)
-}
-
 // endLive takes the deliveries out of the queue that are in it and meet the
 // condition, which may name the queue q and the record d, and ends them in a
 // state. Who has one under way finds its fence stale.
-func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pusher.State, condition string, args ...any) ([]endedDelivery, error) {
-	var all []endedDelivery
+func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pusher.State, condition string, args ...any) ([]queuedDelivery, error) {
+	var all []queuedDelivery
 	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
 		list, named := idList(some)
-		from := `JOIN ids ON ids.at = q.at AND ids.id = q.id JOIN push_deliveries d ON d.at = q.at AND d.id = q.id WHERE ` + condition
-		if err := c.lockQueue(ctx, list, from, append(named, args...)...); err != nil {
-			return nil, err
-		}
-		if err := c.lockOrdered(ctx, list, from, append(named, args...)...); err != nil {
-			return nil, err
-		}
-		var ended []endedDelivery
-		err := c.each(ctx, func(rows *sql.Rows) error {
-			var e endedDelivery
-			err := rows.Scan(&e.id.At, &e.id.ID, &e.subscription, &e.fence)
-			ended = append(ended, e)
-			return err
-		}, list+`DELETE FROM push_queue WHERE id IN (SELECT q.id FROM push_queue q `+from+`) RETURNING at, id, subscription, fence`, append(named, args...)...)
+		ended, err := c.lockQueue(ctx, list, `JOIN ids ON ids.at = q.at AND ids.id = q.id JOIN push_deliveries d ON d.at = q.at AND d.id = q.id
+			WHERE `+condition, append(named, args...)...)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.recordEnded(ctx, ended, state); err != nil {
+		if err := c.leaveQueue(ctx, ended, state); err != nil {
 			return nil, err
 		}
 		all = append(all, ended...)
@@ -74,10 +39,15 @@ func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pushe
 	return all, nil
 }
 
-// recordEnded writes how deliveries that left the queue ended.
-func (c *conn) recordEnded(ctx context.Context, ended []endedDelivery, state pusher.State) error {
+// leaveQueue takes deliveries out of the queue that the transaction has locked,
+// and writes how they ended.
+func (c *conn) leaveQueue(ctx context.Context, ended []queuedDelivery, state pusher.State) error {
 	if len(ended) == 0 {
 		return nil
+	}
+	list, named := idList(idsOfQueued(ended))
+	if _, err := c.exec(ctx, list+`DELETE FROM push_queue WHERE id IN (SELECT id FROM ids)`, named...); err != nil {
+		return err
 	}
 	n := listLength(len(ended))
 	args := make([]any, 0, 3*n+1)
@@ -89,6 +59,14 @@ func (c *conn) recordEnded(ctx context.Context, ended []endedDelivery, state pus
 		UPDATE push_deliveries SET state = ?, fence = ended.fence FROM ended
 		WHERE push_deliveries.at = ended.at AND push_deliveries.id = ended.id`, append(args, uint8(state))...)
 	return err
+}
+
+func idsOfQueued(list []queuedDelivery) []pusher.DeliveryID {
+	ids := make([]pusher.DeliveryID, len(list))
+	for i, q := range list {
+		ids[i] = q.id
+	}
+	return ids
 }
 
 // sortedIDs is the ids, each once, in the order in which rows are locked.

@@ -142,6 +142,9 @@ func (s selection) newest(columns, joins string, after pusher.Cursor, limit int)
 		` ORDER BY ` + s.alias + `.at DESC, ` + s.alias + `.id DESC LIMIT ?`, append(where.args, listLimit(limit))
 }
 
+// oldestFirst is the order of the index.
+func (s selection) oldestFirst() string { return ` ORDER BY ` + s.alias + `.at, ` + s.alias + `.id` }
+
 // selectMessages is the keys of the messages that a filter selects, newest
 // first, as a subquery. Those of an app are found by its deliveries, of which
 // the first have the time of their message.

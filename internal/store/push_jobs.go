@@ -54,7 +54,7 @@ func parseFilter(text string) (pusher.Filter, error) {
 		Message: pusher.MessageID{At: stored.MessageAt, ID: stored.MessageID},
 	}
 	for _, state := range stored.States {
-		f.States = append(f.States, pusher.State(state)) //nolint:gosec // a state is written
+		f.States = append(f.States, pusher.State(state))
 	}
 	return f, nil
 }
@@ -260,8 +260,8 @@ func (s *Store) stepJob(ctx context.Context, c *conn, j *savedJob, limit int) ([
 	sel.indexed.newerThan(sel.alias, j.cursor)
 	// The last delivery that this step looks at; none is the end.
 	var last pusher.Cursor
-	err := c.one(ctx, []any{&last.At, &last.ID}, `SELECT `+sel.alias+`.at, `+sel.alias+`.id FROM `+sel.from+sel.indexed.String()+`
-		ORDER BY `+sel.alias+`.at, `+sel.alias+`.id LIMIT 1 OFFSET ?`, append(sel.indexed.args, limit-1)...)
+	err := c.one(ctx, []any{&last.At, &last.ID}, `SELECT `+sel.alias+`.at, `+sel.alias+`.id FROM `+sel.from+sel.indexed.String()+sel.oldestFirst()+`
+		LIMIT 1 OFFSET ?`, append(sel.indexed.args, limit-1)...)
 	switch {
 	case err == nil:
 		sel.indexed.add(sel.alias+`.at <= ? AND (`+sel.alias+`.at, `+sel.alias+`.id) <= (?, ?)`, last.At, last.At, last.ID)
@@ -275,7 +275,7 @@ func (s *Store) stepJob(ctx context.Context, c *conn, j *savedJob, limit int) ([
 	if err != nil {
 		return nil, err
 	}
-	var pushed []endedDelivery
+	var pushed []queuedDelivery
 	if j.Cause == pusher.Reset {
 		pushed, err = s.pushAnew(ctx, c, sel, now)
 	} else {

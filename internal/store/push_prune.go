@@ -114,18 +114,23 @@ func (s *Store) freePayloads(ctx context.Context, before time.Time) (bool, error
 // adoptPayloads gives a batch of resets a payload of their own, where they
 // refer to one that was made before the time.
 func (c *conn) adoptPayloads(ctx context.Context, before time.Time) (int64, error) {
-	lock := c.engine.lockRow
+	if err := c.lockAgain(ctx); err != nil {
+		return 0, err
+	}
 	var ids []pusher.DeliveryID
 	err := c.each(ctx, func(rows *sql.Rows) error {
 		var id pusher.DeliveryID
 		err := rows.Scan(&id.At, &id.ID)
 		ids = append(ids, id)
 		return err
-	}, `SELECT at, id FROM push_deliveries WHERE origin_id IS NOT NULL AND payload_at < ? ORDER BY at, id LIMIT ?`+lock, before.UnixMicro(), idBatch)
+	}, `SELECT at, id FROM push_deliveries WHERE origin_id IS NOT NULL AND payload_at < ? LIMIT ?`, before.UnixMicro(), idBatch)
 	if err != nil || len(ids) == 0 {
 		return 0, err
 	}
 	list, args := idList(ids)
+	if _, err := c.lockQueue(ctx, list, `JOIN ids ON ids.id = q.id WHERE true`, args...); err != nil {
+		return 0, err
+	}
 	for _, statement := range []string{
 		`INSERT INTO push_payloads (at, id, key_number, body) SELECT d.at, d.id, p.key_number, p.body FROM ids
 			JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id JOIN push_payloads p ON p.at = d.payload_at AND p.id = d.payload_id`,

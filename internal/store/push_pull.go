@@ -32,7 +32,7 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 			rest.args = append(rest.args, topic)
 		}
 	}
-	err := s.view(ctx, func(r *reader) error {
+	err := s.look(ctx, func(r *reader) error {
 		for _, table := range []string{"push_queue", "push_failed"} {
 			var where conditions
 			where.add(`x.app = ?`, int64(app))
@@ -69,31 +69,52 @@ func (r *reader) parcels(ctx context.Context, parcels *[]pusher.Parcel, table st
 func (s *Store) Acknowledge(ctx context.Context, app uint64, ids []pusher.DeliveryID) (int, error) {
 	total := 0
 	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
+		n := 0
 		err := s.pushing(ctx, func(c *conn) ([]uint64, error) {
 			ended, err := c.endLive(ctx, some, pusher.Acked, `d.app = ?`, int64(app))
 			if err != nil {
 				return nil, err
 			}
-			list, args := idList(some)
-			// Who pushes it again meanwhile has made it pending, and it is left.
-			failed, err := c.exec(ctx, list+`UPDATE push_deliveries SET state = ?
-				WHERE (at, id) IN (SELECT at, id FROM ids) AND app = ? AND state = ?`, append(args, uint8(pusher.Acked), int64(app), uint8(pusher.Failed))...)
+			failed, err := c.acknowledgeFailed(ctx, app, some)
 			if err != nil {
 				return nil, err
 			}
-			if failed > 0 {
-				if err := c.forgetFailed(ctx, some); err != nil {
-					return nil, err
-				}
-			}
-			total += len(ended) + int(failed)
+			n = len(ended) + failed
 			return subscriptionsOf(ended), nil
 		})
 		if err != nil {
 			return total, fmt.Errorf("acknowledging deliveries: %w", err)
 		}
+		total += n
 	}
 	return total, nil
+}
+
+// acknowledgeFailed ends those that have failed. One that was pushed again is
+// none of them.
+func (c *conn) acknowledgeFailed(ctx context.Context, app uint64, ids []pusher.DeliveryID) (int, error) {
+	list, args := idList(ids)
+	var failed []pusher.DeliveryID
+	lock := ""
+	if c.engine.lockRow != "" {
+		lock = c.engine.lockRow + ` OF d`
+	}
+	err := c.each(ctx, func(rows *sql.Rows) error {
+		var id pusher.DeliveryID
+		err := rows.Scan(&id.At, &id.ID)
+		failed = append(failed, id)
+		return err
+	}, list+`SELECT d.at, d.id FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id
+		WHERE d.app = ? AND d.state = ? ORDER BY d.at, d.id`+lock, append(args, int64(app), uint8(pusher.Failed))...)
+	if err != nil || len(failed) == 0 {
+		return 0, err
+	}
+	list, args = idList(failed)
+	_, err = c.exec(ctx, list+`UPDATE push_deliveries SET state = ? WHERE (at, id) IN (SELECT at, id FROM ids)`, append(args, uint8(pusher.Acked))...)
+	if err != nil {
+		return 0, err
+	}
+	return len(failed), c.forgetFailed(ctx, failed)
 }
 
 // forgetFailed drops those from the list of failed deliveries that are not
@@ -111,7 +132,7 @@ func (c *conn) forgetFailed(ctx context.Context, ids []pusher.DeliveryID) error 
 }
 
 // subscriptionsOf lists where others of the same key may go on.
-func subscriptionsOf(ended []endedDelivery) []uint64 {
+func subscriptionsOf(ended []queuedDelivery) []uint64 {
 	numbers := make([]uint64, len(ended))
 	for i, e := range ended {
 		numbers[i] = e.subscription

@@ -28,6 +28,16 @@ func scanRecord(rows *sql.Rows) (pusher.Record, error) {
 	return r, err
 }
 
+// look is view for lists that are read in the order of an index.
+func (s *Store) look(ctx context.Context, fn func(*reader) error) error {
+	return s.view(ctx, func(r *reader) error {
+		if err := r.byIndex(ctx); err != nil {
+			return err
+		}
+		return fn(r)
+	})
+}
+
 // Deliveries lists deliveries, newest first.
 func (s *Store) Deliveries(ctx context.Context, f pusher.Filter, after pusher.Cursor, limit int) ([]pusher.Record, error) {
 	records := []pusher.Record{}
@@ -35,7 +45,7 @@ func (s *Store) Deliveries(ctx context.Context, f pusher.Filter, after pusher.Cu
 		return records, nil
 	}
 	query, args := selectDeliveries(f).newest(recordColumns, recordJoins, after, limit)
-	err := s.load(func(r *reader) error {
+	err := s.look(ctx, func(r *reader) error {
 		return r.each(ctx, func(rows *sql.Rows) error {
 			record, err := scanRecord(rows)
 			records = append(records, record)
@@ -86,7 +96,7 @@ func (s *Store) Attempts(ctx context.Context, id pusher.DeliveryID) ([]pusher.At
 			err := rows.Scan(&number, &cause, &started, &duration, &address, &status, &class, &text, &response, &node)
 			if err == nil && number.Valid {
 				attempts = append(attempts, pusher.Attempt{
-					Number: int(number.Int64), Cause: pusher.Cause(cause.Int64), //nolint:gosec // a cause is written
+					Number: int(number.Int64), Cause: pusher.Cause(cause.Int64),
 					Started: fromMicros(started), Duration: time.Duration(duration.Int64) * time.Microsecond,
 					Address: address.String, Status: int(status.Int64), Class: pusher.ErrorClass(class.String),
 					Error: text.String, Response: response, Node: node.String,
@@ -111,7 +121,7 @@ func (s *Store) Messages(ctx context.Context, f pusher.Filter, after pusher.Curs
 		return messages, nil
 	}
 	page, args := selectMessages(f, after, limit)
-	err := s.view(ctx, func(r *reader) error {
+	err := s.look(ctx, func(r *reader) error {
 		index := map[pusher.MessageID]int{}
 		err := r.each(ctx, func(rows *sql.Rows) error {
 			var m pusher.MessageRecord

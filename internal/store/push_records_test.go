@@ -309,9 +309,9 @@ func testDepth(t *testing.T, e engineTest) {
 	require.EqualValues(t, 3, d.Delivering)
 	require.WithinDuration(t, time.Now(), d.Oldest, time.Minute)
 	p.set(t, "b", platform.Paused)
-	require.EqualValues(t, []int64{3, 3, 3}, []int64{depth().Pending, depth().Delivering, depth().Suspended})
+	require.Equal(t, []int64{3, 3, 3}, []int64{depth().Pending, depth().Delivering, depth().Suspended})
 	put(t, p.Store, func(ctx context.Context, tx platform.Tx) error {
 		return tx.DeleteSubscription(ctx, p.subs["ordered.c"].ID)
 	})
-	require.EqualValues(t, []int64{1, 2, 3}, []int64{depth().Pending, depth().Delivering, depth().Suspended})
+	require.Equal(t, []int64{1, 2, 3}, []int64{depth().Pending, depth().Delivering, depth().Suspended})
 }

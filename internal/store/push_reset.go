@@ -10,7 +10,7 @@ import (
 
 // pushAnew makes a delivery for each of the selected ones, in the same order:
 // of the same message, with the same payload, which it refers to.
-func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64) ([]endedDelivery, error) {
+func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64) ([]queuedDelivery, error) {
 	where := sel.indexed.and(sel.rest)
 	where.add(`s.number IS NOT NULL`)
 	number, first := `nextval('push_deliveries_id_seq')`, int64(0)
@@ -21,9 +21,9 @@ func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64)
 		}
 		number, args = `? + row_number() OVER (ORDER BY o.at, o.id)`, []any{first}
 	}
-	var made []endedDelivery
+	var made []queuedDelivery
 	err := c.each(ctx, func(rows *sql.Rows) error {
-		var e endedDelivery
+		var e queuedDelivery
 		err := rows.Scan(&e.id.At, &e.id.ID, &e.subscription)
 		made = append(made, e)
 		return err
@@ -31,7 +31,7 @@ func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64)
 			state, cause, attempts, origin_at, origin_id, payload_at, payload_id, last_status, last_class, fence)
 		SELECT `+number+`, CAST(? AS BIGINT), o.message_at, o.message_id, o.subscription, o.app, o.environment, o.topic, o.user_id, o.grant_id, o.order_key,
 			0, CAST(? AS INT), 0, o.at, o.id, o.payload_at, o.payload_id, 0, '', 0
-		FROM (SELECT d.* FROM `+sel.from+stateJoins+where.String()+` ORDER BY d.at, d.id) AS o
+		FROM (SELECT d.* FROM `+sel.from+stateJoins+where.String()+sel.oldestFirst()+`) AS o
 		WHERE true RETURNING at, id, subscription`, slices.Concat(args, []any{now, uint8(pusher.Reset)}, where.args)...)
 	if err != nil || len(made) == 0 {
 		return nil, err
@@ -41,11 +41,7 @@ func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64)
 			return nil, err
 		}
 	}
-	ids := make([]pusher.DeliveryID, len(made))
-	for i, e := range made {
-		ids[i] = e.id
-	}
-	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
+	for some := range slices.Chunk(sortedIDs(idsOfQueued(made)), idBatch) {
 		list, args := idList(some)
 		_, err := c.exec(ctx, list+`INSERT INTO push_queue (`+queueColumns+`)
 			SELECT `+queueValues+`, 0, d.at, 0, d.cause, 0, 0, 0 FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id`, args...)

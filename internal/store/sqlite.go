@@ -22,7 +22,8 @@ func sqliteEngine() *engine {
 		folder:   "migrations/sqlite",
 		appByKey: fmt.Sprintf(appQuery, "app_key", "BLOB"),
 		appByID:  fmt.Sprintf(appQuery, "id", "BLOB"),
-		counter: map[string]counter{"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
+		counter: map[string]counter{
+			"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
 			"push_deliveries": {
 				last: `SELECT last FROM push_numbers WHERE name = 'push_deliveries'`,
 				set:  []string{`UPDATE push_numbers SET last = ? WHERE name = 'push_deliveries'`},
