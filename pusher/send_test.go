@@ -123,7 +123,9 @@ func TestAnswersAreReadToALimit(t *testing.T) {
 		case "/endless":
 			endless(w, &written)
 		case "/bomb":
-			require.Empty(t, r.Header.Get("Accept-Encoding"))
+			if r.Header.Get("Accept-Encoding") != "" {
+				return // then the answer is not what the test wants
+			}
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write(bomb.Bytes())
 		case "/header":
