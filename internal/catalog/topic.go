@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,7 +24,7 @@ func (p *parser) addTopic(o operation, s settings) {
 	if !p.room(o) {
 		return
 	}
-	if o.api.Method != "POST" {
+	if o.api.Method != http.MethodPost {
 		p.fail(o.at.key, o.at.ptr, "post", "a message is posted, and not sent by %s", o.at.key.Value)
 	}
 	p.provider(s, platform.ByPlatform, "platform, or no x-open-topic")

@@ -239,14 +239,14 @@ func TestPlainFormat(t *testing.T) {
 func TestAllowHTTP(t *testing.T) {
 	f := newPushFixture(t)
 	s := platform.NewService(platform.ServiceOptions{Store: f.store, AllowHTTP: func(host string) bool { return host == "::1" }})
-	make := func(url string) error {
+	create := func(url string) error {
 		_, _, err := s.CreateSubscription(t.Context(), "test", platform.NewSubscription{App: f.shop.ID, SubscriptionSettings: platform.SubscriptionSettings{
 			URL: &url, Topics: []string{"order.created"},
 		}})
 		return err
 	}
-	requireField(t, make("http://127.0.0.1:8000/push"), "url")
-	require.NoError(t, make("http://[::1]:8000/push"))
+	requireField(t, create("http://127.0.0.1:8000/push"), "url")
+	require.NoError(t, create("http://[::1]:8000/push"))
 }
 
 func TestSubscriptionsOfAnAppAreBounded(t *testing.T) {
