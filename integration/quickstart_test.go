@@ -35,6 +35,7 @@ func ported(t *testing.T, text string) string {
 		{"https://localhost:8443", "https://localhost:%sandbox%"}, // also the redirect URI
 		{"https://localhost:9443", "https://localhost:%production%"},
 		{"http://:8181", "http://:%upstream%"},
+		{"http://127.0.0.1:8182", "http://127.0.0.1:%publish%"},
 		{"x-open-upstream: 127.0.0.1:8181", "x-open-upstream: 127.0.0.1:%upstream%"},
 	} {
 		text = strings.ReplaceAll(text, r[0], r[1])

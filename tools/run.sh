@@ -8,7 +8,7 @@ tools/check-go.sh
 
 # The ports of Caddyfile.example, and Caddy's admin endpoint.
 taken=$(go run tools/freeports.go \
-  8443="the sandbox" 9443="production" 8181="the demo upstream" 2019="Caddy's admin endpoint")
+  8443="the sandbox" 9443="production" 8181="the demo upstream" 8182="publishing" 2019="Caddy's admin endpoint")
 if [ -n "$taken" ]; then
   echo "$taken" >&2
   echo "Stop what listens there (lsof -i :PORT shows it; ./caddy stop stops a Caddy), or write other ports" >&2
