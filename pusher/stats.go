@@ -7,13 +7,21 @@ import (
 
 // Stats are the figures of this node since it started.
 type Stats struct {
-	// Delivered, Failed, Retried, Cancelled count completed deliveries; Lost
-	// those whose lease ended first, Rescued those of other nodes.
-	Delivered, Failed, Retried, Cancelled, Lost, Rescued uint64
-	InFlight                                             int
+	// Delivered, Failed, Retried and Cancelled count completed deliveries.
+	Delivered uint64 `json:"delivered"`
+	Failed    uint64 `json:"failed"`
+	Retried   uint64 `json:"retried"`
+	Cancelled uint64 `json:"cancelled"`
+	// Lost counts deliveries whose lease ended first, Rescued those that were
+	// taken from other nodes.
+	Lost    uint64 `json:"lost"`
+	Rescued uint64 `json:"rescued"`
+	// InFlight counts requests under way.
+	InFlight int `json:"in_flight"`
 	// Endpoints counts those in memory with work, Open those whose circuit is
 	// open.
-	Endpoints, Open int
+	Endpoints int `json:"endpoints"`
+	Open      int `json:"circuits_open"`
 }
 
 // Observation is a completion, for those who measure.

@@ -107,7 +107,7 @@ const merchantCall = "/v1/orders/2026011610001234/idcard-picture?side=front"
 func (c *cli) merchantSteps(u *url.URL, credentials string, file *credentialsFile, verifier string) []step {
 	base := u.Scheme + "://" + u.Host
 	authorize := base + "/oauth/authorize?" + url.Values{
-		"response_type": {"code"}, "client_id": {file.AppKey}, "redirect_uri": {file.RedirectURI}, "scope": {"user"},
+		"response_type": {"code"}, "client_id": {file.AppKey}, "redirect_uri": {file.RedirectURI}, "scope": {"trade user"},
 		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"},
 	}.Encode()
 	exchange := []string{
