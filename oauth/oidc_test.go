@@ -210,6 +210,31 @@ func TestOIDCReplay(t *testing.T) {
 	require.Equal(t, exchanges, p.exchanges, "the provider is not asked again")
 }
 
+// TestOIDCNewSession: a log-in ends the session that it began in, and with it all that
+// was tied to that.
+func TestOIDCNewSession(t *testing.T) {
+	p := newBadProvider(t)
+	w := newWorld(t, p.directive())
+	b := w.browser()
+	site, err := url.Parse(w.site.URL)
+	require.NoError(t, err)
+	first := b.toCallback(w.grantsPage())
+	var kept []*http.Cookie
+	for _, c := range b.client.Jar.Cookies(site) {
+		if c.Name == logInCookie {
+			kept = append(kept, c)
+		}
+	}
+	require.Len(t, kept, 1)
+	second := b.toCallback(w.grantsPage())
+	require.Contains(t, b.get(second.String()).body, myGrants)
+	b.client.Jar.SetCookies(site, kept)
+	page := b.get(first.String())
+	require.Equal(t, http.StatusForbidden, page.StatusCode)
+	require.Contains(t, page.body, "expired")
+	require.True(t, b.loggedIn(w))
+}
+
 // TestOIDCLeadsNowhereElse: after the log-in the browser goes where it set out to,
 // whatever the addresses say.
 func TestOIDCLeadsNowhereElse(t *testing.T) {

@@ -2,7 +2,9 @@ package oauth_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,7 +47,6 @@ func TestOIDCDown(t *testing.T) {
 	}{
 		"codes are not exchanged":       {"/token", http.StatusInternalServerError},
 		"our secret is not taken":       {"/token", http.StatusUnauthorized},
-		"a redirect leads elsewhere":    {"/token", http.StatusTemporaryRedirect},
 		"the answer is no JSON of ours": {"/token", http.StatusOK},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,6 +61,25 @@ func TestOIDCDown(t *testing.T) {
 		b := w.browser()
 		b.get(with(b.toCallback(address), "error", "temporarily_unavailable")).unavailable(t)
 	})
+}
+
+// TestOIDCTakesNoCodeElsewhere: a redirect of the provider's token endpoint is not
+// followed, since code and secret would go with it.
+func TestOIDCTakesNoCodeElsewhere(t *testing.T) {
+	p := newBadProvider(t)
+	w := newWorld(t, p.directive())
+	var asked atomic.Int64
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer elsewhere.Close()
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		p.set(func() {
+			p.instead["/token"] = func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, elsewhere.URL+"/token", status)
+			}
+		})
+		w.browser().get(w.grantsPage()).unavailable(t)
+	}
+	require.Zero(t, asked.Load())
 }
 
 // TestOIDCKeysDown: without the provider's keys nobody is logged in, and nobody is
