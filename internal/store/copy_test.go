@@ -255,7 +255,7 @@ func TestCompareFindsADifference(t *testing.T) {
 		`UPDATE apps SET oauth = NULL WHERE number = 4`:                          "table apps, row number=4, column oauth",
 		`UPDATE users SET password = 'x' WHERE id = 'usr_a'`:                     "table users, row id=usr_a, column password",
 		`UPDATE oauth_tokens SET expires_at = 1 WHERE user_id IS NULL`:           "table oauth_tokens, row hash=" + hashHex("own") + ", column expires_at",
-		`DELETE FROM oauth_families`:                                             "table oauth_families lacks the row id=fam_one",
+		`DELETE FROM oauth_families`:                                             "table oauth_families lacks the row id=fam_approved",
 		`UPDATE oauth_codes SET redeemed_at = NULL`:                              "column redeemed_at",
 		`UPDATE grants SET revoked_at = 1`:                                       "column revoked_at",
 		`UPDATE topics SET user_token = true WHERE name = 'b'`:                   "table topics, row name=b, column user_token",
