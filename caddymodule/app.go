@@ -51,6 +51,15 @@ type App struct {
 	// owner only. Default: none is made.
 	SandboxApp string `json:"sandbox_app,omitempty"`
 
+	// SandboxRedirectURI is where merchants are sent back to who authorize that
+	// app. Default: none, and nobody can authorize it.
+	SandboxRedirectURI string `json:"sandbox_redirect_uri,omitempty"`
+
+	// SandboxMerchant is a file. When the store holds no merchant yet, one is made
+	// to try with, and login and password are written there, readable by the
+	// owner only. Default: none is made.
+	SandboxMerchant string `json:"sandbox_merchant,omitempty"`
+
 	// TimeZone is where days and months of quotas begin: an IANA name such as
 	// Asia/Shanghai. A change takes effect at the next start. Default: UTC.
 	TimeZone string `json:"time_zone,omitempty"`
@@ -71,11 +80,16 @@ type App struct {
 	// Default: 0, for ever.
 	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
+	// Push says how messages are pushed to apps. Default: this node pushes, with
+	// the defaults.
+	Push *Push `json:"push,omitempty"`
+
 	// onRedisFailure waits for Redis to be read from the Caddyfile.
 	onRedisFailure string
 
 	ctx      caddy.Context
 	logger   *zap.Logger
+	events   *caddyevents.App
 	location *time.Location
 	keys     []string
 	catalogs []*platform.CatalogFile
@@ -98,6 +112,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.setDefaults(); err != nil {
 		return err
 	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting events app: %w", err)
+	}
+	a.events = events.(*caddyevents.App)
 	e, err := acquireEngine(a.engineOptions())
 	if err != nil {
 		return err
@@ -114,13 +133,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		a.catalogs = append(a.catalogs, file)
 	}
-	events, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("getting events app: %w", err)
-	}
 	// What changes the store waits until the whole configuration runs: one
 	// that is refused must leave the running platform as it was.
-	if err := events.(*caddyevents.App).On("started", startedHandler{a}); err != nil {
+	if err := a.events.On("started", startedHandler{a}); err != nil {
 		return fmt.Errorf("waiting for the configuration to run: %w", err)
 	}
 	return nil
@@ -138,6 +153,12 @@ func (a *App) setDefaults() error {
 		if err := a.Redis.provision(repl); err != nil {
 			return err
 		}
+	}
+	if a.Push == nil {
+		a.Push = new(Push)
+	}
+	if err := a.Push.provision(); err != nil {
+		return err
 	}
 	a.keys = nil
 	for i, key := range a.MasterKeys {
@@ -177,15 +198,23 @@ func (a *App) Validate() error {
 		return fmt.Errorf("staleness must not be negative")
 	case a.AuditRetention < 0:
 		return fmt.Errorf("audit_retention must not be negative")
+	case a.SandboxRedirectURI == "":
+		return nil
+	case a.SandboxApp == "":
+		return fmt.Errorf("sandbox_redirect_uri needs sandbox_app: it is where merchants come back to who authorize that app")
 	}
-	return nil
+	if err := platform.CheckRedirectURI(a.SandboxRedirectURI, platform.Web); err != nil {
+		return fmt.Errorf("sandbox_redirect_uri: %w", err)
+	}
+	return a.Push.validate()
 }
 
 func (a *App) engineOptions() engineOptions {
 	return engineOptions{
 		storage: *a.Storage, redis: a.Redis, audit: time.Duration(a.AuditRetention),
 		keys: a.keys, location: a.location, apps: a.AppCache, nonces: a.Nonces,
-		staleness: time.Duration(a.Staleness), logger: a.logger,
+		staleness: time.Duration(a.Staleness), push: a.Push, logger: a.logger,
+		emit: func(name string, data map[string]any) { a.events.Emit(a.ctx, name, data) },
 	}
 }
 

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,6 +27,8 @@ func (e *engine) startBackground() {
 	e.cancel = cancel
 	e.background.Go(func() { e.tend(ctx) })
 	e.background.Go(func() { e.maintain(ctx) })
+	e.background.Go(func() { e.push(ctx) })
+	e.background.Go(func() { e.watchDepth(ctx) })
 	if e.storage.shared() {
 		e.background.Go(func() { e.follow(ctx) })
 	}
@@ -52,7 +55,7 @@ func (e *engine) maintain(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		round, cancel := context.WithTimeout(ctx, maintainTimeout)
-		err := e.store.Maintain(round, time.Now(), store.Retention{Audit: e.settings.Load().audit})
+		err := e.store.Maintain(round, time.Now(), e.retention())
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			e.logger().Warn("the store was not maintained; trying again in an hour", zap.Error(err))
@@ -63,6 +66,12 @@ func (e *engine) maintain(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// retention is for how long everything is kept.
+func (e *engine) retention() store.Retention {
+	o := e.settings.Load()
+	return o.push.retention(store.Retention{Audit: o.audit})
 }
 
 // follow puts in force what other nodes change.
@@ -82,6 +91,10 @@ func (e *engine) changed(c platform.Change) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	e.tokens.Apply(c)
+	if err := e.pusher.Apply(ctx, c); err != nil {
+		e.logger().Error("change not in force for the push yet; trying again soon", zap.Error(err))
+		e.stale.Store(true)
+	}
 	if err := e.gate.Load().Apply(ctx, c); err != nil {
 		e.logger().Error("change not in force yet; trying again soon", zap.Error(err))
 		e.stale.Store(true)
@@ -96,7 +109,7 @@ func (e *engine) catchUp(ctx context.Context) {
 	e.tokens.ForgetAll()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if err := e.gate.Load().Reload(ctx); err != nil {
+	if err := errors.Join(e.gate.Load().Reload(ctx), e.pusher.Reload(ctx)); err != nil {
 		e.stale.Store(true)
 		e.logger().Warn("what changed is not in force yet; trying again soon", zap.Error(err))
 	}

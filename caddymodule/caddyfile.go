@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 func init() {
@@ -43,12 +45,30 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		on_redis_failure share|deny
 //		master_key       <key> [<earlier key>...]
 //		catalog          <file>          # repeatable
-//		sandbox_app      <file>
+//		sandbox_app      <file> [<redirect URI>]
+//		sandbox_merchant <file>
 //		time_zone        <IANA name>
 //		app_cache        <apps>
 //		nonces           <nonces>
 //		staleness        <duration>
 //		audit_retention  <duration>
+//		push [off] {
+//			workers         <requests>
+//			timeout         <duration>
+//			lease           <duration>
+//			schedule        <wait>...
+//			disable_after   <duration>
+//			allow           <network>...
+//			egress          <address>
+//			egress_ips      <address>...
+//			client_certificate <file> <key file>
+//			ca              <file>
+//			source          <URI>
+//			node            <name>
+//			keep_messages   <duration>
+//			keep_deliveries <duration>
+//			keep_attempts   <duration>
+//		}
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -77,8 +97,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 var options = []string{
-	"storage", "redis", "on_redis_failure", "master_key", "catalog", "sandbox_app", "time_zone",
-	"app_cache", "nonces", "staleness", "audit_retention",
+	"storage", "redis", "on_redis_failure", "master_key", "catalog", "sandbox_app", "sandbox_merchant", "time_zone",
+	"app_cache", "nonces", "staleness", "audit_retention", "push",
 }
 
 func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error) {
@@ -99,7 +119,9 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 			a.Catalogs = append(a.Catalogs, file)
 		}
 	case "sandbox_app":
-		a.SandboxApp, err = argumentOf(d, "a file for its credentials")
+		return a.unmarshalSandboxApp(d)
+	case "sandbox_merchant":
+		a.SandboxMerchant, err = argumentOf(d, "a file for login and password")
 	case "time_zone":
 		a.TimeZone, err = argumentOf(d, "an IANA name such as Asia/Shanghai")
 	case "app_cache":
@@ -110,10 +132,28 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, option string) (err error)
 		a.Staleness, err = durationOf(d)
 	case "audit_retention":
 		a.AuditRetention, err = durationOf(d)
+	case "push":
+		return a.unmarshalPush(d)
 	default:
 		return d.Errf("open_platform has no option '%s'; it has %s", option, strings.Join(options, ", "))
 	}
 	return err
+}
+
+func (a *App) unmarshalSandboxApp(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 {
+		return d.Err("sandbox_app needs a file for its credentials, and may have a redirect URI: sandbox_app ./data/sandbox-app.json https://localhost/callback")
+	}
+	a.SandboxApp = args[0]
+	if len(args) == 1 {
+		return nil
+	}
+	if err := platform.CheckRedirectURI(args[1], platform.Web); err != nil {
+		return d.WrapErr(err)
+	}
+	a.SandboxRedirectURI = args[1]
+	return nil
 }
 
 func (a *App) unmarshalStorage(d *caddyfile.Dispenser) error {
@@ -156,6 +196,78 @@ func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
 		"nonces":   func() (err error) { r.Nonces, err = choiceOf(d, redisNonces); return err },
 		"timeout":  func() (err error) { r.Timeout, err = durationOf(d); return err },
 	})
+}
+
+func (a *App) unmarshalPush(d *caddyfile.Dispenser) error {
+	p := new(Push)
+	a.Push = p
+	if args := d.RemainingArgs(); len(args) > 0 {
+		if len(args) > 1 || args[0] != "off" {
+			return d.Errf("push takes no argument but off, and '%s' is given", strings.Join(args, " "))
+		}
+		p.Off = true
+	}
+	duration := func(to *caddy.Duration) func() error {
+		return func() (err error) { *to, err = durationOf(d); return err }
+	}
+	text := func(to *string, what string) func() error {
+		return func() (err error) { *to, err = argumentOf(d, what); return err }
+	}
+	list := func(to *[]string, what string) func() error {
+		return func() (err error) { *to, err = listOf(d, what); return err }
+	}
+	return block(d, "push", map[string]func() error{
+		"workers":       func() (err error) { p.Workers, err = numberOf(d); return err },
+		"timeout":       duration(&p.Timeout),
+		"lease":         duration(&p.Lease),
+		"schedule":      func() (err error) { p.Schedule, err = durationsOf(d); return err },
+		"disable_after": duration(&p.DisableAfter),
+		"allow":         list(&p.Allow, "networks such as 10.0.0.0/8"),
+		"egress":        text(&p.Egress, "a local IP address"),
+		"egress_ips":    list(&p.EgressIPs, "IP addresses"),
+		"client_certificate": func() error {
+			args := d.RemainingArgs()
+			if len(args) != 2 {
+				return d.Err("client_certificate needs two PEM files, the certificate and its key")
+			}
+			p.ClientCertificate, p.ClientKey = args[0], args[1]
+			return nil
+		},
+		"ca":              text(&p.CA, "a PEM file"),
+		"source":          text(&p.Source, "a URI such as https://open.example.com"),
+		"node":            text(&p.Node, "a name"),
+		"keep_messages":   duration(&p.KeepMessages),
+		"keep_deliveries": duration(&p.KeepDeliveries),
+		"keep_attempts":   duration(&p.KeepAttempts),
+	})
+}
+
+// listOf reads an option that takes one value or more.
+func listOf(d *caddyfile.Dispenser, what string) ([]string, error) {
+	option := d.Val()
+	values := d.RemainingArgs()
+	if len(values) == 0 {
+		return nil, d.Errf("%s needs %s", option, what)
+	}
+	return values, nil
+}
+
+// durationsOf reads an option that takes one duration or more.
+func durationsOf(d *caddyfile.Dispenser) ([]caddy.Duration, error) {
+	option := d.Val()
+	values, err := listOf(d, "durations such as 5s 30s 2m")
+	if err != nil {
+		return nil, err
+	}
+	durations := make([]caddy.Duration, len(values))
+	for i, text := range values {
+		value, err := caddy.ParseDuration(text)
+		if err != nil || value <= 0 {
+			return nil, d.Errf("%s: '%s' is no duration; write one such as 10m", option, text)
+		}
+		durations[i] = caddy.Duration(value)
+	}
+	return durations, nil
 }
 
 // block reads the options in the block of an option.

@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/store"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 // storeTimeout bounds the background work on the store.
@@ -53,6 +54,9 @@ type engine struct {
 	sealedWith string
 	service    *platform.Service
 	ledger     ledger
+	// pusher and messages are set before gate is.
+	pusher     *pusher.Pusher
+	messages   *pusher.Manager
 	stale      atomic.Bool // what is in memory is older than the store's
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -68,7 +72,10 @@ type engineOptions struct {
 	nonces    int
 	staleness time.Duration
 	audit     time.Duration
+	push      *Push
 	logger    *zap.Logger
+	// emit tells Caddy's event handlers of something; nil tells nobody.
+	emit func(name string, data map[string]any)
 }
 
 // key tells which engine the options are for: a configuration with another
@@ -161,7 +168,12 @@ func (e *engine) open(ctx context.Context) (err error) {
 	}
 	e.store, e.ledger, e.tokens = st, led, tokens
 	e.keyring.Store(keyring)
-	e.service = platform.NewService(platform.ServiceOptions{Store: st, OnChange: e.changed})
+	e.service = platform.NewService(platform.ServiceOptions{Store: st, AllowHTTP: e.allowsHTTP, OnChange: e.changed})
+	if err := e.openPusher(ctx, o); err != nil {
+		g.Close()
+		tokens.Close()
+		return errors.Join(err, led.close())
+	}
 	e.gate.Store(g)
 	e.startBackground() //nolint:contextcheck // outlives the call that opened the store
 	return nil
@@ -191,7 +203,7 @@ func (e *engine) configure(ctx context.Context, o engineOptions) error {
 	e.settings.Store(&o)
 	e.gate.Load().Resize(o.apps, o.staleness)
 	e.tokens.Resize(oauth.DefaultTokens, o.staleness)
-	return err
+	return errors.Join(err, e.pusher.Configure(o.push.settings))
 }
 
 // logger is that of the configuration that runs.

@@ -23,6 +23,7 @@ const (
 type metrics struct {
 	calls      *prometheus.CounterVec
 	refusals   *prometheus.CounterVec
+	push       *pushMetrics
 	collectors []prometheus.Collector
 
 	passed  [environments]prometheus.Counter
@@ -59,6 +60,8 @@ func newMetrics(e *engine, o *engineOptions) *metrics {
 		gauge("nonces_entries", "Nonces remembered in memory against replays.", func() float64 { n, _ := e.memory(); return float64(n.Entries) }),
 		gauge("nonces_bytes", "Memory of the remembered nonces, in bytes.", func() float64 { n, _ := e.memory(); return float64(n.Bytes) }),
 	}
+	m.push = newPushMetrics()
+	m.collectors = append(m.collectors, m.push.collectors(e)...)
 	if o.redis != nil {
 		m.collectors = append(m.collectors, redisMetrics(e)...)
 	}

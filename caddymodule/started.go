@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,8 @@ const actorStart = "caddy"
 type startedHandler struct{ app *App }
 
 // Handle puts new settings in force on an engine that was open already, applies
-// the catalogs and makes the first app. What fails is logged: the platform runs
-// on with what it has.
+// the catalogs and makes the first merchant and the first app. What fails is
+// logged: the platform runs on with what it has.
 func (h startedHandler) Handle(ctx context.Context, _ caddy.Event) error {
 	a := h.app
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -40,12 +41,38 @@ func (h startedHandler) Handle(ctx context.Context, _ caddy.Event) error {
 			a.logger.Info("catalog applied", zap.String("catalog", file.Source), zap.Int("changes", len(diff.Changes)))
 		}
 	}
-	if a.SandboxApp == "" {
-		return nil
+	if a.SandboxMerchant != "" {
+		if err := a.makeSandboxMerchant(ctx); err != nil {
+			a.logger.Error("sandbox merchant not made", zap.Error(err))
+		}
 	}
-	if err := a.makeSandboxApp(ctx); err != nil {
-		a.logger.Error("sandbox app not made", zap.Error(err))
+	if a.SandboxApp != "" {
+		if err := a.makeSandboxApp(ctx); err != nil {
+			a.logger.Error("sandbox app not made", zap.Error(err))
+		}
 	}
+	return nil
+}
+
+// makeSandboxMerchant makes a merchant to try with if there is none at all, and
+// writes what it logs in with to a file of the owner's.
+func (a *App) makeSandboxMerchant(ctx context.Context) error {
+	service := a.engine.service
+	found, err := service.Users(ctx, platform.UserFilter{}, platform.Page{Limit: 1})
+	if err != nil || len(found) > 0 {
+		return err
+	}
+	const login = "demo"
+	password := rand.Text()
+	// First the file: an account whose password nobody has is of no use.
+	if err := writeCredentials(a.SandboxMerchant, map[string]any{"login": login, "password": password}); err != nil {
+		return err
+	}
+	u, err := service.CreateUser(ctx, actorStart, login, "Demo shop", password)
+	if err != nil {
+		return errors.Join(err, os.Remove(a.SandboxMerchant))
+	}
+	a.logger.Info("sandbox merchant made", zap.String("user", u.ID), zap.String("credentials", a.SandboxMerchant))
 	return nil
 }
 
@@ -69,7 +96,15 @@ func (a *App) makeSandboxApp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := writeCredentials(a.SandboxApp, app, secret); err != nil {
+	credentials := map[string]any{"id": app.ID, "app_key": app.Key, "secret": secret.Secret, "environment": secret.Environment}
+	if a.SandboxRedirectURI != "" {
+		credentials["redirect_uri"] = a.SandboxRedirectURI
+		_, err = service.SetOAuth(ctx, actorStart, app.ID, platform.OAuthSettings{RedirectURIs: []string{a.SandboxRedirectURI}})
+	}
+	if err == nil {
+		err = writeCredentials(a.SandboxApp, credentials)
+	}
+	if err != nil {
 		// An app whose secret nobody has is of no use.
 		return errors.Join(err, service.DeleteApp(ctx, actorStart, app.ID))
 	}
@@ -78,11 +113,9 @@ func (a *App) makeSandboxApp(ctx context.Context) error {
 	return nil
 }
 
-// writeCredentials writes what the command line signs with.
-func writeCredentials(path string, app *platform.App, secret *platform.IssuedSecret) error {
-	data, err := json.MarshalIndent(map[string]any{
-		"id": app.ID, "app_key": app.Key, "secret": secret.Secret, "environment": secret.Environment,
-	}, "", "  ")
+// writeCredentials writes what somebody proves with who they are.
+func writeCredentials(path string, credentials map[string]any) error {
+	data, err := json.MarshalIndent(credentials, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing credentials: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
@@ -82,6 +83,27 @@ func skewOf(d *caddyfile.Dispenser) (caddy.Duration, error) {
 		return 0, d.Errf("%s: '%s' is no duration between 0 and %v; write one such as 5m", option, text, maxSkew)
 	}
 	return caddy.Duration(value), nil
+}
+
+// flagOf reads an option that has no value.
+func flagOf(d *caddyfile.Dispenser) (bool, error) {
+	option := d.Val()
+	if d.NextArg() {
+		return false, d.Errf("%s takes no value, but '%s' is given", option, d.Val())
+	}
+	return true, nil
+}
+
+// environmentOf reads an environment, the last value of its option.
+func environmentOf(d *caddyfile.Dispenser) (platform.Environment, error) {
+	environment, err := platform.ParseEnvironment(d.Val())
+	if err != nil {
+		return "", d.WrapErr(err)
+	}
+	if d.NextArg() {
+		return "", d.Errf("an environment is one value, sandbox or production, but '%s' is given too", d.Val())
+	}
+	return environment, nil
 }
 
 // once refuses an option that is given twice.

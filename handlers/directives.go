@@ -1,7 +1,8 @@
 // Package handlers holds the HTTP handlers of the open platform: the stages of
 // the gate (open_ip, open_sign, open_scope, open_rate), the shorthand open_gate
-// for all of them, open_mock for the sandbox, open_problem for error routes and
-// open_health for load balancers.
+// for all of them, open_mock for the sandbox, open_problem for error routes,
+// open_health for load balancers, open_publish for services that publish
+// messages and open_messages for apps that pull them.
 package handlers
 
 import (
@@ -21,6 +22,8 @@ func init() {
 	caddy.RegisterModule(Mock{})
 	caddy.RegisterModule(Problem{})
 	caddy.RegisterModule(Health{})
+	caddy.RegisterModule(Publish{})
+	caddy.RegisterModule(Messages{})
 
 	httpcaddyfile.RegisterDirective("open_gate", parseGate)
 	httpcaddyfile.RegisterHandlerDirective("open_ip", parseIP)
@@ -34,7 +37,9 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("open_mock", parseMock)
 	httpcaddyfile.RegisterHandlerDirective("open_problem", parseProblem)
 	httpcaddyfile.RegisterHandlerDirective("open_health", parseHealth)
-	for _, name := range []string{"open_mock", "open_problem", "open_health"} {
+	httpcaddyfile.RegisterHandlerDirective("open_publish", parsePublish)
+	httpcaddyfile.RegisterHandlerDirective("open_messages", parseMessages)
+	for _, name := range []string{"open_mock", "open_problem", "open_health", "open_publish", "open_messages"} {
 		httpcaddyfile.RegisterDirectiveOrder(name, httpcaddyfile.Before, "respond")
 	}
 }

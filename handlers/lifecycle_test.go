@@ -155,6 +155,43 @@ func TestZeroValues(t *testing.T) {
 	require.GreaterOrEqual(t, found, 9)
 }
 
+// TestSandboxMerchant: the first start makes a merchant who can log in, and only
+// that one; the app has the redirect URI.
+func TestSandboxMerchant(t *testing.T) {
+	s := setup{upstream: business(t), site: "open_gate sandbox\n open_mock", global: "sandbox_app DIR/sandbox.json https://localhost/callback\n sandbox_merchant DIR/made/merchant.json"}
+	w := s.run(t)
+	path := filepath.Join(w.dir, "made", "merchant.json")
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var made struct{ Login, Password string }
+	require.NoError(t, json.Unmarshal(data, &made))
+	require.GreaterOrEqual(t, len(made.Password), 26)
+	_, err = w.service.CheckPassword(t.Context(), made.Login, made.Password)
+	require.NoError(t, err)
+	credentials, err := os.ReadFile(filepath.Join(w.dir, "sandbox.json"))
+	require.NoError(t, err)
+	var app struct {
+		ID          string `json:"id"`
+		RedirectURI string `json:"redirect_uri"`
+	}
+	require.NoError(t, json.Unmarshal(credentials, &app))
+	require.Equal(t, "https://localhost/callback", app.RedirectURI)
+	found, err := w.service.App(t.Context(), app.ID)
+	require.NoError(t, err)
+	require.Equal(t, []string{app.RedirectURI}, found.OAuth.RedirectURIs)
+
+	require.NoError(t, w.load(s))
+	users, err := w.service.Users(t.Context(), platform.UserFilter{}, platform.Page{})
+	require.NoError(t, err)
+	require.Len(t, users, 1)
+	again, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, data, again)
+}
+
 // TestSandboxApp: the first start makes an app that can call, and only that one.
 func TestSandboxApp(t *testing.T) {
 	s := setup{upstream: business(t), site: "open_gate sandbox\n open_mock", global: "sandbox_app DIR/made/sandbox.json"}

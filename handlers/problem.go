@@ -56,6 +56,8 @@ type problem struct {
 	Detail    string `json:"detail,omitempty"`
 	Code      string `json:"code"`
 	RequestID string `json:"request_id,omitempty"`
+	// Errors are the mistakes of a batch of messages.
+	Errors []entryMistake `json:"errors,omitempty"`
 
 	refusal *gate.Refusal
 }
@@ -63,7 +65,7 @@ type problem struct {
 func problemOf(r *gate.Refusal, requestID string) problem {
 	return problem{
 		Type: dictionary + r.Code.Name, Title: r.Code.Title, Status: r.Code.Status,
-		Detail: r.Detail, Code: r.Code.Name, RequestID: requestID, refusal: r,
+		Detail: r.Detail, Code: r.Code.Name, RequestID: requestID, Errors: entryMistakes(r.Err), refusal: r,
 	}
 }
 

@@ -253,16 +253,9 @@ func (h *Sign) option(d httpcaddyfile.Helper) (known bool, err error) {
 	return true, err
 }
 
-func (h *Sign) setEnvironment(d httpcaddyfile.Helper) error {
-	environment, err := platform.ParseEnvironment(d.Val())
-	if err != nil {
-		return d.WrapErr(err)
-	}
-	h.Environment = environment
-	if d.NextArg() {
-		return d.Errf("an environment is one value, sandbox or production, but '%s' is given too", d.Val())
-	}
-	return nil
+func (h *Sign) setEnvironment(d httpcaddyfile.Helper) (err error) {
+	h.Environment, err = environmentOf(d.Dispenser)
+	return err
 }
 
 // Interface guards

@@ -60,6 +60,12 @@ func (n *node) openOrders() (merchantID string) {
 	n.t.Helper()
 	n.write("orders.openapi.yaml", n.fill(ordersCatalog))
 	n.cli("apply", "-f", "orders.openapi.yaml")
+	return n.newShopkeeper()
+}
+
+// newShopkeeper makes the merchant who authorizes apps.
+func (n *node) newShopkeeper() (merchantID string) {
+	n.t.Helper()
 	status, data := n.api(http.MethodPost, "/open_platform/users",
 		map[string]string{"login": "shop-1", "name": "Shop 1", "password": merchantPassword})
 	require.Equal(n.t, http.StatusCreated, status, "%s", data)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func ported(t *testing.T, text string) string {
 		{"admin localhost:2019", "admin 127.0.0.1:%admin%"},
 		{"http_port 8180", "http_port %http%"},
 		{"https_port 8443", "https_port %sandbox%"},
-		{"https://localhost:8443", "https://localhost:%sandbox%"},
+		{"https://localhost:8443", "https://localhost:%sandbox%"}, // also the redirect URI
 		{"https://localhost:9443", "https://localhost:%production%"},
 		{"http://:8181", "http://:%upstream%"},
 		{"x-open-upstream: 127.0.0.1:8181", "x-open-upstream: 127.0.0.1:%upstream%"},
@@ -63,7 +64,7 @@ func TestQuickstart(t *testing.T) {
 	t.Run("curl and openssl sign too", func(t *testing.T) {
 		out := n.cli("quickstart", "--url", sandbox+"/v1/products?category=handset&page=1", "--wait", patience.String())
 		steps := strings.Split(out, "\n\n")
-		require.GreaterOrEqual(t, len(steps), 3, "%s", out)
+		require.Len(t, steps, 6, "five, and nothing after the last: %s", out)
 		for i, want := range []string{"< HTTP/2.0 200 OK", `"items"`, "HTTP/2 401"} {
 			cmd := exec.CommandContext(t.Context(), "sh", "-c", steps[i])
 			cmd.Dir = n.dir
@@ -71,6 +72,38 @@ func TestQuickstart(t *testing.T) {
 			require.NoError(t, err, "%s\n%s", steps[i], got)
 			require.Contains(t, string(got), want, "%s", steps[i])
 		}
+	})
+
+	t.Run("a merchant authorizes the demo app", func(t *testing.T) {
+		out := n.cli("quickstart", "--url", sandbox+"/v1/products")
+		steps := strings.Split(out, "\n\n")
+		require.Len(t, steps, 6, "%s", out)
+		shell := func(script string) string {
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+			cmd.Dir = n.dir
+			got, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s\n%s", script, got)
+			return string(got)
+		}
+		shown := shell(steps[3])
+		login := regexp.MustCompile(`"login": "(.+)"`).FindStringSubmatch(shown)
+		password := regexp.MustCompile(`"password": "(.+)"`).FindStringSubmatch(shown)
+		address := regexp.MustCompile(`https://localhost:\d+/oauth/authorize\S+`).FindString(shown)
+		require.NotNil(t, login, shown)
+		require.NotNil(t, password, shown)
+
+		p := newPerson(t)
+		p.goes(address)
+		p.picture("quickstart-login")
+		p.does(fill("#login", login[1]), fill("#password", password[1]), press("main button"))
+		require.Contains(t, p.text(), "Demo shop")
+		p.does(press("button[value=approve]"))
+		line := strings.TrimSpace(p.text())
+		require.Regexp(t, `^CODE=oc_[0-9A-Za-z_-]+$`, line, "a line for the shell")
+		require.Contains(t, shell(line+"\n"+steps[4]), "< HTTP/2.0 200 OK")
+		stdout, _, code := n.try("curl", sandbox+"/v1/orders/2026011610001234/idcard-picture?side=front")
+		require.Equal(t, 1, code, "it is the token that opens it")
+		require.Contains(t, stdout, "token_missing")
 	})
 
 	client := n.client(2)

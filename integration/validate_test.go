@@ -49,7 +49,7 @@ func TestValidate(t *testing.T) {
 
 	t.Run("no server is asked", func(t *testing.T) {
 		var conns []net.Listener
-		for range 2 {
+		for range 3 {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			defer l.Close()
@@ -57,7 +57,16 @@ func TestValidate(t *testing.T) {
 		}
 		n.write("shared.Caddyfile", n.fill(clusterSetup{
 			dsn: "postgres://op@" + conns[0].Addr().String() + "/op", redis: "redis redis://" + conns[1].Addr().String(),
-		}.config()))
+		}.config())+n.fill(`https://localhost:%oauth% {
+	tls internal
+	open_oauth {
+		passport oidc {
+			issuer https://`+conns[2].Addr().String()+`
+			client_id us
+		}
+	}
+}
+`))
 		out, err := n.command("validate", "--adapter", "caddyfile", "--config", "shared.Caddyfile").CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		for _, l := range conns {
@@ -68,12 +77,19 @@ func TestValidate(t *testing.T) {
 	})
 
 	t.Run("what is wrong is named", func(t *testing.T) {
+		oidc := func(option string) string {
+			return "https://localhost:%oauth% {\n\ttls internal\n\topen_oauth {\n\t\tpassport oidc {\n\t\t\tissuer https://login.example.com\n\t\t\tclient_id us\n\t\t\t" +
+				option + "\n\t\t}\n\t}\n}\n"
+		}
 		for name, c := range map[string]struct{ caddyfile, want string }{
 			"environment": {globals("") + gated("http://127.0.0.1:%site%", "moon", ""), "moon"},
 			"dialect":     {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "dialects op1 esperanto"), "esperanto"},
 			"option":      {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "bufer 1MiB"), "bufer"},
 			"dsn":         {clusterSetup{dsn: "mysql://op:hidden@db/op", redis: "-"}.config(), "PostgreSQL DSN"},
 			"redis":       {clusterSetup{dsn: "postgres://op@db/op", redis: "redis http://op:hidden@cache"}.config(), "redis"},
+			"oidc secret": {globals("") + oidc("client_secret {env.OPEN_NOT_SET}"), "client_secret"},
+			"oidc ca":     {globals("") + oidc("ca ./nowhere.pem"), "nowhere.pem"},
+			"redirect":    {strings.Replace(globals(""), "catalog", "sandbox_app ./app.json http://localhost/callback\n\t\tcatalog", 1), "http"},
 			"no app":      {"http://127.0.0.1:%site% {\n\topen_gate sandbox\n}\n", "add the global option open_platform"},
 		} {
 			n.write("wrong.Caddyfile", n.fill(c.caddyfile))
@@ -111,7 +127,7 @@ func TestAdaptExample(t *testing.T) {
 	n.write("Caddyfile.example", string(example))
 	out, err := n.command("adapt", "--config", "Caddyfile.example").Output()
 	require.NoError(t, err)
-	for _, want := range []string{`"handler":"open_ip"`, `"handler":"open_sign"`, `"handler":"open_scope"`, `"handler":"open_rate"`, `"handler":"open_mock"`, `"handler":"open_problem"`} {
+	for _, want := range []string{`"handler":"open_ip"`, `"handler":"open_sign"`, `"handler":"open_scope"`, `"handler":"open_rate"`, `"handler":"open_mock"`, `"handler":"open_problem"`, `"environment":"sandbox","handler":"open_oauth"`, `"environment":"production","handler":"open_oauth"`} {
 		require.Contains(t, string(out), want)
 	}
 	require.NoDirExists(t, filepath.Join(n.dir, "data"))

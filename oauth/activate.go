@@ -63,7 +63,7 @@ func activateAddress(userCode string) string {
 func (s *site) showActivate(w http.ResponseWriter, r *http.Request, in *session, u *platform.User, status int, v activateView) {
 	t := languageOf(r)
 	v.Action, v.LogOutAction, v.Shop = pathActivate, pathLogout, plain(u.Name)
-	if s.builtin {
+	if s.sessions {
 		var err error
 		if v.LogOut, err = s.newForm(formLogOut, in, u, activateAddress(v.UserCode)); err != nil {
 			s.failed(w, r, err)

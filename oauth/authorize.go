@@ -92,7 +92,7 @@ func (s *site) showConsent(w http.ResponseWriter, r *http.Request, in *session, 
 		ReturnTo: q.returnTo, UserCode: q.userCode,
 		Action: q.action, LogOutAction: pathLogout, Grants: pathGrants,
 	}
-	if v.Form, err = s.newForm(q.form, in, u, q.target); err == nil && s.builtin {
+	if v.Form, err = s.newForm(q.form, in, u, q.target); err == nil && s.sessions {
 		v.LogOut, err = s.newForm(formLogOut, in, u, q.page)
 	}
 	if err != nil {

@@ -19,6 +19,14 @@ var directiveOptions = []string{"environment", "issuer", "passport"}
 //		issuer      <url>
 //		passport    builtin
 //		passport    user <placeholder> [<placeholder of the name>]
+//		passport    oidc {
+//			issuer        <url>
+//			client_id     <id>
+//			client_secret <secret>
+//			scopes        <scope>...
+//			name_claim    <claim>
+//			ca            <file>
+//		}
 //	}
 func parseDirective(d httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h, seen := new(Handler), map[string]bool{}
@@ -82,7 +90,7 @@ func (h *Handler) setOption(d httpcaddyfile.Helper, option string, args []string
 }
 
 func (h *Handler) setPassport(d httpcaddyfile.Helper, args []string) error {
-	const usage = "passport needs who says who the merchant is: builtin, or user {http.auth.user.id}"
+	const usage = "passport needs who says who the merchant is: builtin, oidc { … }, or user {http.auth.user.id}"
 	if len(args) == 0 {
 		return d.Err(usage)
 	}
@@ -102,8 +110,61 @@ func (h *Handler) setPassport(d httpcaddyfile.Helper, args []string) error {
 		if err := h.Passport.validate(); err != nil {
 			return d.WrapErr(err)
 		}
+	case "oidc":
+		if len(args) > 0 {
+			return d.Errf("passport oidc takes a block and no arguments, but '%s' is given", args[0])
+		}
+		return h.setProvider(d)
 	default:
 		return d.Errf("passport '%s' is not known; %s", kind, usage)
 	}
+	return nil
+}
+
+// providerOptions are the options of passport oidc; providerExamples show each.
+var (
+	providerOptions  = []string{"issuer", "client_id", "client_secret", "scopes", "name_claim", "ca"}
+	providerExamples = map[string]string{ //nolint:gosec // G101: a placeholder, no secret
+		"issuer": "https://login.example.com", "client_id": "open-platform", "client_secret": "{env.OIDC_SECRET}",
+		"scopes": "profile email", "name_claim": "name", "ca": "/etc/ssl/login.pem",
+	}
+)
+
+func (h *Handler) setProvider(d httpcaddyfile.Helper) error {
+	p, seen := new(OIDCPassport), map[string]bool{}
+	fields := map[string]*string{
+		"issuer": &p.Issuer, "client_id": &p.ClientID, "client_secret": &p.ClientSecret, "name_claim": &p.NameClaim, "ca": &p.CA,
+	}
+	for d.NextBlock(1) {
+		option := d.Val()
+		if seen[option] {
+			return d.Errf("%s of passport oidc is given twice", option)
+		}
+		seen[option] = true
+		args := d.RemainingArgs()
+		switch field := fields[option]; {
+		case option == "scopes" && len(args) == 0:
+			return d.Errf("scopes of passport oidc needs one or more, such as: scopes %s", providerExamples[option])
+		case option == "scopes":
+			p.Scopes = args
+		case field == nil:
+			return d.Errf("passport oidc has no option '%s'; it has %s", option, strings.Join(providerOptions, ", "))
+		case len(args) != 1 || args[0] == "":
+			return d.Errf("%s of passport oidc needs one value, such as: %s %s", option, option, providerExamples[option])
+		default:
+			*field = args[0]
+		}
+	}
+	for _, required := range []string{"issuer", "client_id"} {
+		if !seen[required] {
+			return d.Errf("passport oidc needs %s; write into its block: %s %s", required, required, providerExamples[required])
+		}
+	}
+	if !strings.Contains(p.Issuer, "{") { // a placeholder is looked at when it has a value
+		if err := checkProvider(p.Issuer); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	h.Passport = &OutsidePassport{OIDC: p}
 	return nil
 }

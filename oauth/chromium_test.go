@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,6 +258,36 @@ func TestDevicePages(t *testing.T) {
 			b.check("grants-start")
 			b.follow(press("a.button"))
 			require.Contains(t, b.at(), w.isv.URL+"/start?from=market&iss=")
+			b.quiet()
+		})
+	}
+}
+
+// TestProviderPages looks at the pages that only an OpenID provider brings about.
+func TestProviderPages(t *testing.T) {
+	p := newBadProvider(t)
+	w := newWorld(t, p.directive())
+	for _, s := range []screen{{390, "zh-CN", false}, {1280, "zh-CN", false}, {390, "en", false}, {1280, "en", true}} {
+		t.Run(s.String(), func(t *testing.T) {
+			b := s.open(t)
+			p.fail("/token", http.StatusInternalServerError)
+			b.follow(chromedp.Navigate(w.grantsPage()))
+			b.check("provider-down")
+			<-b.complaints // a status of 503
+			p.heal()
+			b.follow(press("main .button"))
+			b.check("provider-grants")
+			b.follow(press(".head button"))
+			b.check("provider-logged-out")
+			p.set(func() { p.answer = func(to url.Values) { to.Set("error", "access_denied") } })
+			b.follow(chromedp.Navigate(w.grantsPage()))
+			b.check("provider-refused")
+			<-b.complaints // a status of 403
+			p.heal()
+			address, _ := w.start("trade")
+			b.follow(chromedp.Navigate(address + "&prompt=consent"))
+			b.follow(press("button[value=approve]"))
+			require.Contains(t, b.at(), w.callback())
 			b.quiet()
 		})
 	}

@@ -73,6 +73,38 @@ func TestExpiry(t *testing.T) {
 	require.NotEqual(t, in.ID, found.ID)
 }
 
+// TestLogInExpires: an answer of the provider is late after half an hour, and one of
+// another session, or from another provider than is configured now, does not count.
+func TestLogInExpires(t *testing.T) {
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	s := &site{issuer: "https://open.example.com", vault: glassVault{}, now: func() time.Time { return now }}
+	s.oidc = &provider{config: OIDCPassport{Issuer: "https://login.example.com", ClientID: "us"}}
+	l := logIn{State: "state", Session: "session", Provider: s.oidc.id(), Until: now.Add(logInLifetime).Unix()}
+	value, err := s.seal(sealedLogIn, l)
+	require.NoError(t, err)
+	r := httptest.NewRequest(http.MethodGet, "https://open.example.com/oauth/callback?code=c&state=state", nil)
+	r.AddCookie(&http.Cookie{Name: logInCookie, Value: value})
+	ours := &session{ID: "session"}
+
+	_, found := s.answerOf(r, ours)
+	require.Equal(t, &l, found)
+	_, found = s.answerOf(r, &session{ID: "another"})
+	require.Nil(t, found)
+	before := s.oidc.config
+	for _, changed := range []OIDCPassport{{Issuer: "https://evil.example.com", ClientID: "us"}, {Issuer: before.Issuer, ClientID: "them"}} {
+		s.oidc.config = changed
+		_, found = s.answerOf(r, ours)
+		require.Nil(t, found)
+	}
+	s.oidc.config = before
+	now = now.Add(logInLifetime - time.Second)
+	_, found = s.answerOf(r, ours)
+	require.NotNil(t, found)
+	now = now.Add(time.Second)
+	_, found = s.answerOf(r, ours)
+	require.Nil(t, found)
+}
+
 // TestFormSources: what the policy of a page allows for each kind of redirect URI,
 // and that no redirect URI can say more than where it leads.
 func TestFormSources(t *testing.T) {

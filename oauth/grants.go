@@ -49,8 +49,8 @@ func (s *site) grants(w http.ResponseWriter, r *http.Request) {
 	t := languageOf(r)
 	v := grantsView{Shop: plain(u.Name), Action: pathGrants, LogOutAction: pathLogout, Revoked: s.justRevoked(r, t, u)}
 	err := s.listGrants(r, t, in, u, &v)
-	if err == nil && s.builtin {
-		v.LogOut, err = s.newForm(formLogOut, in, u, pathLogin)
+	if err == nil && s.sessions {
+		v.LogOut, err = s.newForm(formLogOut, in, u, s.afterLogOut())
 	}
 	if err != nil {
 		s.failed(w, r, err)

@@ -80,12 +80,17 @@ func (s *site) authorizeErrand(t *words, request *core.AuthorizationRequest) err
 	}
 }
 
-// showLogIn asks who the merchant is, and then goes on with the errand. Where an
-// outside passport says who it is, there is nothing to ask.
+// showLogIn asks who the merchant is, and then goes on with the errand. An OpenID
+// provider asks on a page of its own; where another passport says who it is, there
+// is nothing to ask.
 func (s *site) showLogIn(w http.ResponseWriter, r *http.Request, in *session, e errand, try logInTry) {
 	t := languageOf(r)
-	if !s.builtin {
+	if !s.sessions {
 		s.show(w, r, http.StatusForbidden, messagePage, view{T: t, Title: t.NotLoggedInTitle, Body: message{Text: []string{t.NotLoggedInText}}})
+		return
+	}
+	if s.oidc != nil {
+		s.startLogIn(w, r, in, e.target)
 		return
 	}
 	allowFormTo(w.Header(), e.leadsTo)
@@ -152,8 +157,8 @@ func (s *site) askLogOut(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := languageOf(r)
-	if u == nil || !s.builtin {
-		s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LoggedOutTitle, Body: message{Text: []string{t.LoggedOutText}}})
+	if u == nil || !s.sessions {
+		s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LoggedOutTitle, Body: s.loggedOut(t)})
 		return
 	}
 	field, err := s.newForm(formLogOut, in, u, pathLogout)
@@ -164,6 +169,25 @@ func (s *site) askLogOut(w http.ResponseWriter, r *http.Request) {
 	s.show(w, r, http.StatusOK, messagePage, view{T: t, Title: t.LogOutTitle, Body: message{
 		Text: []string{t.LogOutText}, Button: t.LogOut, Action: pathLogout, Form: field,
 	}})
+}
+
+// loggedOut says that nobody is logged in here, and where somebody may still be.
+func (s *site) loggedOut(t *words) message {
+	if s.oidc != nil {
+		if there := s.oidc.endSession(); there != nil {
+			return message{Text: []string{fmt.Sprintf(t.StillAt, there.Host)}, Link: there.String(), LinkText: t.LogOutThere}
+		}
+	}
+	return message{Text: []string{t.LoggedOutText}}
+}
+
+// afterLogOut is where the browser goes from a page that needs somebody to be
+// logged in. The provider would log the same merchant in again.
+func (s *site) afterLogOut() string {
+	if s.oidc != nil {
+		return pathLogout
+	}
+	return pathLogin
 }
 
 // logOut ends the session of this browser.
@@ -178,7 +202,7 @@ func (s *site) logOut(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, http.StatusForbidden, code)
 		return
 	}
-	if _, err := s.startSession(w, nil); err != nil {
+	if err := s.keepSession(w, &session{Again: true}); err != nil {
 		s.failed(w, r, err)
 		return
 	}

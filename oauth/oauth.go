@@ -47,6 +47,8 @@ type Handler struct {
 
 	app    *caddymodule.App
 	logger *zap.Logger
+	// provider is the OpenID provider that merchants log in with; nil for none.
+	provider *provider
 
 	mu sync.Mutex
 	// sites holds a site for each issuer.
@@ -75,6 +77,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Issuer != "" {
 		h.app.ServesIssuer(h.Environment, h.Issuer)
 	}
+	if h.Passport != nil && h.Passport.OIDC != nil {
+		if err := h.Passport.OIDC.provision(caddy.NewReplacer()); err != nil {
+			return fmt.Errorf("passport oidc: %w", err)
+		}
+		if h.provider, err = newProvider(*h.Passport.OIDC, h.logger); err != nil {
+			return fmt.Errorf("passport oidc: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -90,6 +100,14 @@ func (h *Handler) Validate() error {
 	}
 	if h.Passport != nil {
 		return h.Passport.validate()
+	}
+	return nil
+}
+
+// Cleanup lets go of the connections to the OpenID provider.
+func (h *Handler) Cleanup() error {
+	if h.provider != nil {
+		h.provider.close()
 	}
 	return nil
 }
@@ -177,5 +195,6 @@ func clientIP(r *http.Request) netip.Addr {
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddy.Validator             = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -73,8 +73,13 @@ func protect(h http.Header) {
 // the redirects that follow a form to its policy too.
 func allowFormTo(h http.Header, redirectURI string) {
 	if source := formSource(redirectURI); source != "" {
-		h.Set("Content-Security-Policy", contentPolicy+" "+source)
+		allowForms(h, source)
 	}
+}
+
+// allowForms adds a source to form-action, with which the policy ends.
+func allowForms(h http.Header, source string) {
+	h.Set("Content-Security-Policy", h.Get("Content-Security-Policy")+" "+source)
 }
 
 // formSource is what form-action has to allow for a redirect URI.
@@ -119,7 +124,8 @@ type view struct {
 // show answers with a page.
 func (s *site) show(w http.ResponseWriter, r *http.Request, status int, t *template.Template, v view) {
 	v.Host, v.Style = s.host, stylePath
-	if r.Method == http.MethodGet && v.Switch == "" {
+	// The address that a provider sent the merchant to holds a code.
+	if r.Method == http.MethodGet && v.Switch == "" && r.URL.Path != pathCallback {
 		v.Switch = otherLanguage(r.URL.RawQuery, v.T.OtherTag)
 	}
 	var page bytes.Buffer
@@ -155,6 +161,8 @@ type message struct {
 	Code, Detail string
 	// Form, if there is one, is sent to Action by Button.
 	Button, Action, Form string
+	// Link, if there is one, leads on.
+	Link, LinkText string
 }
 
 // problem shows what is wrong.

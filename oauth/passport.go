@@ -24,9 +24,14 @@ type Passport interface {
 	User(r *http.Request, s *session) (*platform.User, error)
 }
 
-// accounts is the passport of the platform's own accounts: the session says who
-// logged in.
-type accounts struct{ store core.Store }
+// accounts is the passport where merchants log in through our pages: the session
+// says who did.
+type accounts struct {
+	store core.Store
+	// issuer is the OpenID provider whose users they are; "" for the platform's
+	// own accounts.
+	issuer string
+}
 
 // User loads the account anew each time, so that one that was disabled, or whose
 // password was changed, is logged out everywhere.
@@ -41,7 +46,7 @@ func (p accounts) User(r *http.Request, s *session) (*platform.User, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading the merchant: %w", err)
 	}
-	if u.Status != platform.UserActive || passwordMark(u) != s.Password {
+	if u.Status != platform.UserActive || passwordMark(u) != s.Password || u.Issuer != p.issuer {
 		return nil, nil
 	}
 	return u, nil
@@ -55,12 +60,15 @@ func passwordMark(u *platform.User) string {
 }
 
 // OutsidePassport takes the user from a Caddy authentication handler or from
-// forward_auth, which ran before.
+// forward_auth, which ran before; or has merchants log in with an OpenID provider.
 type OutsidePassport struct {
+	// OIDC is the OpenID provider. Exactly one of OIDC and User is required.
+	OIDC *OIDCPassport `json:"oidc,omitempty"`
+
 	// User is a placeholder for the merchant's ID, such as
 	// {http.auth.user.id}, or {http.reverse_proxy.header.Remote-User} behind
-	// forward_auth. Required.
-	User string `json:"user"`
+	// forward_auth.
+	User string `json:"user,omitempty"`
 	// Name is a placeholder for the shop's name. Default: the ID.
 	Name string `json:"name,omitempty"`
 }
@@ -78,6 +86,12 @@ var (
 
 // validate refuses placeholders by which a client could pose as a merchant.
 func (p *OutsidePassport) validate() error {
+	if p.OIDC != nil {
+		if p.User != "" || p.Name != "" {
+			return errors.New("passport: it is either an OpenID provider or placeholders; leave out user and name, or oidc")
+		}
+		return nil
+	}
 	for field, value := range map[string]string{"user": p.User, "name": p.Name} {
 		if value == "" && field == "name" {
 			continue

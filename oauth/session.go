@@ -24,6 +24,7 @@ const (
 const (
 	sealedSession = "session"
 	sealedForm    = "form"
+	sealedLogIn   = "log-in"
 )
 
 // vault seals what goes through a browser.
@@ -43,6 +44,9 @@ type session struct {
 	User string `json:"u,omitempty"`
 	// Password marks the password that was logged in with.
 	Password string `json:"p,omitempty"`
+	// Again says that somebody logged out: an OpenID provider is to ask who it is,
+	// even if it knows.
+	Again bool `json:"a,omitempty"`
 	// Until ends it, in Unix seconds.
 	Until int64 `json:"x"`
 }
@@ -61,19 +65,26 @@ func (s *site) session(w http.ResponseWriter, r *http.Request) (*session, error)
 
 // startSession begins a session of the user; nil is nobody.
 func (s *site) startSession(w http.ResponseWriter, u *platform.User) (*session, error) {
-	started := &session{ID: rand.Text(), Until: s.now().Add(sessionLifetime).Unix()}
+	started := &session{}
 	if u != nil {
 		started.User, started.Password = u.ID, passwordMark(u)
 	}
+	return started, s.keepSession(w, started)
+}
+
+// keepSession gives the session a new ID and its time, and hands it to the
+// browser.
+func (s *site) keepSession(w http.ResponseWriter, started *session) error {
+	started.ID, started.Until = rand.Text(), s.now().Add(sessionLifetime).Unix()
 	value, err := s.seal(sealedSession, started)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// Lax, so that a merchant who comes from an app's own page is still logged in.
 	http.SetCookie(w, &http.Cookie{
 		Name: sessionCookie, Value: value, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
-	return started, nil
+	return nil
 }
 
 // seal makes a text of v that only this platform can read, for this issuer.

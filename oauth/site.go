@@ -22,6 +22,7 @@ const (
 	pathStart       = "/oauth/start"
 	pathLogin       = "/oauth/login"
 	pathLogout      = "/oauth/logout"
+	pathCallback    = "/oauth/callback"
 	pathGrants      = "/oauth/grants"
 	pathStyle       = "/oauth/style.css"
 	pathToken       = "/oauth/token" //nolint:gosec // G101: a path
@@ -42,11 +43,14 @@ type site struct {
 	platform     *caddymodule.Authorization
 	vault        vault
 	passport     Passport
-	// builtin says that merchants log in here.
-	builtin bool
-	logger  *zap.Logger
-	now     func() time.Time
-	mux     *http.ServeMux
+	// oidc is the OpenID provider that merchants log in with; nil for none.
+	oidc *provider
+	// sessions says that merchants log in and out here, with our accounts or with
+	// a provider's: who they are is in the session.
+	sessions bool
+	logger   *zap.Logger
+	now      func() time.Time
+	mux      *http.ServeMux
 }
 
 // newSite makes the site of an issuer.
@@ -61,10 +65,13 @@ func newSite(h *Handler, a *caddymodule.Authorization, issuer string) (*site, er
 	}
 	s := &site{
 		issuer: issuer, host: u.Host, environment: h.Environment, server: server, platform: a, vault: a,
-		passport: accounts{a.Store}, builtin: h.Passport == nil,
+		passport: accounts{store: a.Store}, oidc: h.provider, sessions: h.Passport == nil || h.provider != nil,
 		logger: h.logger, now: time.Now, mux: http.NewServeMux(),
 	}
-	if h.Passport != nil {
+	switch {
+	case h.provider != nil:
+		s.passport = accounts{a.Store, h.provider.config.Issuer}
+	case h.Passport != nil:
 		s.passport = outside{*h.Passport, a.Store, s.now}
 	}
 	s.routes()
@@ -87,7 +94,11 @@ func (s *site) routes() {
 	s.mux.HandleFunc(pathStart, s.page(methods{http.MethodGet: s.start}))
 	s.mux.HandleFunc(pathGrants, s.page(methods{http.MethodGet: s.grants, http.MethodPost: s.revoke}))
 	s.mux.HandleFunc(pathLogout, s.page(methods{http.MethodGet: s.askLogOut, http.MethodPost: s.logOut}))
-	if s.builtin {
+	switch {
+	case s.oidc != nil:
+		s.mux.HandleFunc(pathLogin, s.page(methods{http.MethodGet: s.askLogIn}))
+		s.mux.HandleFunc(pathCallback, s.page(methods{http.MethodGet: s.loggedIn}))
+	case s.sessions:
 		s.mux.HandleFunc(pathLogin, s.page(methods{http.MethodGet: s.askLogIn, http.MethodPost: s.logIn}))
 	}
 	s.mux.HandleFunc(pathStyle, serveStyle)
@@ -110,6 +121,10 @@ type methods map[string]http.HandlerFunc
 func (s *site) page(byMethod methods) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		protect(w.Header())
+		if s.oidc != nil {
+			// A form may end at the provider's page to log in, and wherever that leads.
+			allowForms(w.Header(), "https:")
+		}
 		method := r.Method
 		if method == http.MethodHead {
 			method = http.MethodGet

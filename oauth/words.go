@@ -28,6 +28,7 @@ type words struct {
 	WrongPassword, LockedOut            string
 	LogOutTitle, LogOutText, LogOut     string
 	LoggedOutTitle, LoggedOutText       string
+	StillAt, LogOutThere, TryAgain      string
 	NotLoggedInTitle, NotLoggedInText   string
 	AsksAccess, Shop, SwitchAccount     string
 	ItMay, Basic, BasicText             string
@@ -61,6 +62,9 @@ const (
 	problemMethod      = "method_not_allowed"
 	problemTooLarge    = "too_large"
 	problemOther       = "invalid_request"
+	problemProvider    = "provider_unavailable"
+	problemLogIn       = "login_failed"
+	problemDisabled    = "account_disabled"
 )
 
 // languages are those of the pages; the first one serves who asks for another.
@@ -81,6 +85,7 @@ var english = words{ //nolint:gosec // G101: words, not credentials
 	LockedOut:     "There were too many attempts. Wait a while, then try again.",
 	LogOutTitle:   "Log out?", LogOutText: "Apps that you authorized keep their access.", LogOut: "Log out",
 	LoggedOutTitle: "You are logged out", LoggedOutText: "You can close this page.",
+	StillAt: "You are logged out here, and may still be logged in at %s.", LogOutThere: "Log out there, too", TryAgain: "Try again",
 	NotLoggedInTitle: "You are not logged in",
 	NotLoggedInText:  "Log in to the platform with your shop's account, then open this page again.",
 
@@ -110,6 +115,9 @@ var english = words{ //nolint:gosec // G101: words, not credentials
 		problemNotFound:       {"There is no such page", "Check the address."},
 		problemMethod:         {"That does not work here", "This address does not take such a request."},
 		problemTooLarge:       {"That was too long", "What was sent is longer than any form of ours."},
+		problemProvider:       {"Logging in is not possible right now", "The service that your account belongs to does not answer as it should. Nothing was changed. Please try again in a moment."},
+		problemLogIn:          {"You are not logged in", "The service that your account belongs to did not confirm who you are. Nothing was authorized."},
+		problemDisabled:       {"This account may not log in", "The platform has disabled it. Please ask the platform's operator."},
 		"invalid_client":      {"There is no such app", "The link that brought you here names an app that we do not know. Nothing was authorized. Please tell its vendor."},
 		"unauthorized_client": {"This app is suspended", "It may not ask for access at present. Nothing was authorized. Please ask its vendor."},
 		"invalid_link":        {"This link does not work", "It has expired, or it is not complete. Start the app again from the app market."},
@@ -133,6 +141,7 @@ var chinese = words{ //nolint:gosec // G101: words, not credentials
 	LockedOut:     "尝试次数过多，请稍后再试。",
 	LogOutTitle:   "退出登录？", LogOutText: "您已授权的应用不受影响。", LogOut: "退出登录",
 	LoggedOutTitle: "您已退出登录", LoggedOutText: "现在可以关闭此页面。",
+	StillAt: "您已退出本平台，但在 %s 可能仍处于登录状态。", LogOutThere: "同时退出该账号", TryAgain: "重试",
 	NotLoggedInTitle: "您尚未登录",
 	NotLoggedInText:  "请先使用店铺账号登录平台，再重新打开此页面。",
 
@@ -162,6 +171,9 @@ var chinese = words{ //nolint:gosec // G101: words, not credentials
 		problemNotFound:       {"页面不存在", "请检查网址是否正确。"},
 		problemMethod:         {"不支持该操作", "此网址不支持这种请求方式。"},
 		problemTooLarge:       {"提交的内容过长", "提交的内容超出了表单允许的长度。"},
+		problemProvider:       {"暂时无法登录", "您的账号所属的登录服务没有正常响应，没有任何内容被更改，请稍后重试。"},
+		problemLogIn:          {"您尚未登录", "您的账号所属的登录服务没有确认您的身份，没有进行任何授权。"},
+		problemDisabled:       {"该账号不能登录", "该账号已被平台停用，请联系平台运营方。"},
 		"invalid_client":      {"应用不存在", "引导您来到这里的链接所指的应用不存在，没有进行任何授权。请联系该应用的服务商。"},
 		"unauthorized_client": {"该应用已被暂停", "该应用目前不能申请授权，没有进行任何授权。请联系该应用的服务商。"},
 		"invalid_link":        {"此链接无法使用", "链接已过期或不完整，请从应用市场重新打开该应用。"},

@@ -2,9 +2,16 @@ package pusher
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	mathrand "math/rand/v2"
+	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -30,6 +37,9 @@ type Options struct {
 	// about. Notify hears of events that people should know of.
 	Report func(doing string, err error)
 	Notify func(Event)
+	// Observe hears of each completion, in the loop that saves them: it must be
+	// quick. Nil means nobody does.
+	Observe func(Observation)
 }
 
 // Settings can change while the pusher runs.
@@ -53,6 +63,10 @@ type Settings struct {
 	// Allow lists addresses that callbacks may lead to although they are not
 	// public, and by http too.
 	Allow []netip.Prefix
+	// TLS is for https: root certificates, and the certificate that proves
+	// to endpoints who calls them. Nil means the system's roots. No version
+	// before 1.2 is spoken whatever it says.
+	TLS *tls.Config
 	// Egress is the local address that requests come from; invalid lets the
 	// system choose.
 	Egress netip.Addr
@@ -85,62 +99,99 @@ type Event struct {
 }
 
 // Pusher publishes and delivers. It is safe for concurrent use.
-type Pusher struct{ options Options }
+type Pusher struct {
+	options Options
+	now     func() time.Time
+	random  io.Reader
+	// source is the source of events as a JSON string.
+	source []byte
+	// newPoster makes what sends.
+	newPoster func(*Settings) poster
+
+	current     atomic.Pointer[current]
+	topics      atomic.Pointer[topics]
+	subscribers atomic.Pointer[directory]
+	// loading is held while subscribers are loaded.
+	loading sync.Mutex
+
+	joiner    joiner
+	scheduler *scheduler
+	completer *completer
+	marker    *marker
+	// anyone and anyJob wake those who look for deliveries and for jobs.
+	anyone, anyJob chan struct{}
+	stats          counters
+}
+
+// current is the settings in force, with the sender that is made of them.
+type current struct {
+	Settings
+	poster
+}
 
 // New makes a pusher. It delivers once Run is called.
-func New(o Options) (*Pusher, error) { return &Pusher{o}, nil }
+func New(o Options) (*Pusher, error) {
+	if o.Store == nil || o.Catalog == nil || o.Node == "" {
+		return nil, errors.New("a pusher needs a store, a catalog and a node's name")
+	}
+	p := &Pusher{
+		options: o, now: o.Now, source: jsonString(o.Source), scheduler: newScheduler(), completer: newCompleter(), marker: newMarker(),
+		anyone: make(chan struct{}, 1), anyJob: make(chan struct{}, 1),
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	p.newPoster = func(s *Settings) poster { return newSender(s, net.DefaultResolver.LookupNetIP, p.now) }
+	p.random = rand.Reader
+	if o.Rand != nil && o.Rand != rand.Reader {
+		p.random = &lockedReader{r: o.Rand}
+	}
+	seed := [32]byte{}
+	if _, err := io.ReadFull(p.random, seed[:]); err != nil {
+		return nil, fmt.Errorf("reading random bytes: %w", err)
+	}
+	jitters := &lockedRand{r: mathrand.New(mathrand.NewChaCha8(seed))} //nolint:gosec // jitter, no secret
+	p.joiner.save = o.Store.Publish
+	s := p.scheduler
+	s.now, s.random, s.find, s.begin = p.now, jitters.Float64, p.endpoint, p.work
+	s.settings = func() *Settings { return &p.current.Load().Settings }
+	return p, p.Configure(o.Settings)
+}
 
-// Run delivers until ctx ends, and then waits for the requests under way, at
-// most for their timeout. Call it once.
-func (p *Pusher) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// poster sends what is posted.
+type poster interface {
+	send(ctx context.Context, p *post) answer
+	close()
+}
 
 // Configure puts other settings in force.
-func (p *Pusher) Configure(Settings) error { return nil }
-
-// Apply hears of a change of the domain that was committed.
-func (p *Pusher) Apply(context.Context, platform.Change) error { return nil }
-
-// Reload loads all subscribers anew: changes may have been missed.
-func (p *Pusher) Reload(context.Context) error { return nil }
-
-// Publish accepts messages: all of them, or none and an error. A mistake in
-// them is a *BatchError. It returns once they are durable.
-func (p *Pusher) Publish(context.Context, []Message) ([]Receipt, error) {
-	return nil, errors.New("publishing: this node has no pusher")
+func (p *Pusher) Configure(s Settings) error {
+	s = s.withDefaults()
+	if err := s.validate(); err != nil {
+		return err
+	}
+	old := p.current.Swap(&current{s, p.newPoster(&s)})
+	if old != nil {
+		old.close()
+		p.Wake()
+	}
+	return nil
 }
 
 // Wake looks for deliveries of subscriptions that became due by other means
 // than Publish; none means any.
-func (p *Pusher) Wake(subscriptions ...uint64) {}
-
-// Challenge posts a challenge to the URL of a subscription, encrypted and signed
-// as messages are; the endpoint proves with its answer that it can read them.
-func (p *Pusher) Challenge(context.Context, *platform.Subscriber, *platform.Subscription) error {
-	return nil
-}
-
-// Reseal returns what the app gets for a delivery, encrypted with a key that is
-// live: the body that was kept, or one made anew.
-func (p *Pusher) Reseal(ctx context.Context, app uint64, message MessageID, body []byte, keyNumber int) ([]byte, error) {
-	return body, nil
+func (p *Pusher) Wake(subscriptions ...uint64) {
+	if len(subscriptions) > 0 {
+		p.scheduler.wake(subscriptions...)
+		return
+	}
+	for _, c := range []chan struct{}{p.anyone, p.anyJob} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // BatchError lists the mistakes of a batch, by the index of the message.
 type BatchError struct{ Mistakes map[int]error }
-
-// Error counts the mistakes.
-func (e *BatchError) Error() string { return "some messages cannot be published" }
-
-// Stats are the figures of this node since it started.
-type Stats struct {
-	// Delivered, Failed, Retried, Cancelled count completed deliveries; Lost
-	// those whose lease ended first, Rescued those of other nodes.
-	Delivered, Failed, Retried, Cancelled, Lost, Rescued uint64
-	InFlight                                             int
-	// Endpoints counts those in memory with work, Open those whose circuit is
-	// open.
-	Endpoints, Open int
-}
-
-// Stats are the figures of this node.
-func (p *Pusher) Stats() Stats { return Stats{} }

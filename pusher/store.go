@@ -36,8 +36,11 @@ type Message struct {
 	// Idempotency is the publisher's id; a second message with the same one is
 	// the same message for 24 hours. Empty where there is none.
 	Idempotency string
-	// Digest is the SHA-256 of what makes the message the same.
+	// Digest is the SHA-256 of what makes the message the same. Publish sets it.
 	Digest [32]byte
+	// Check asks Publish to compare Data with the topic's schema. It is not
+	// stored.
+	Check bool
 }
 
 // NewDelivery is a delivery that a message makes.
@@ -50,7 +53,8 @@ type NewDelivery struct {
 	// Key is set where the subscription is ordered.
 	Key string
 	// Body is what is posted, encrypted with the app's push key of the number
-	// KeyNumber; 0 where it is not encrypted.
+	// KeyNumber; 0 where it is not encrypted. It is empty where the app had no
+	// live key when the message was accepted: then it is made from the original.
 	Body      []byte
 	KeyNumber int
 }
@@ -194,6 +198,8 @@ const (
 	ErrProtocol    ErrorClass = "protocol" // no valid HTTP
 	ErrStatus      ErrorClass = "status"   // anything but 2xx
 	ErrInterrupted ErrorClass = "interrupted"
+	// ErrKey is the lack of a live push key to sign or encrypt with.
+	ErrKey ErrorClass = "key"
 	// ErrLost is the attempt of a node that died, or lost its lease: nobody
 	// knows how it ended.
 	ErrLost ErrorClass = "lost"

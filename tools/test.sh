@@ -13,6 +13,9 @@ for tool in curl openssl redis-server; do
 done
 # Chromium shows the pages.
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
+# Node.js runs OAuth clients and an OpenID provider from npm.
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+command -v npm >/dev/null 2>&1 || missing="$missing npm"
 # Debian keeps the programs of the server, of which several versions may be there, off the path.
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 # Root can cut a network for a test; anybody else puts a relay into it.
@@ -26,6 +29,13 @@ if [ -n "$missing" ]; then
     echo "The tests need, and this machine lacks:$missing" >&2
     exit 1
   fi
+fi
+
+# What package-lock.json names, and no scripts of theirs. Nothing is fetched when it
+# is all there.
+if ! cmp -s integration/npm/package-lock.json integration/npm/node_modules/.installed; then
+  (cd integration/npm && npm ci --ignore-scripts --no-audit --no-fund)
+  cp integration/npm/package-lock.json integration/npm/node_modules/.installed
 fi
 
 export CGO_ENABLED=1 # the race detector needs it

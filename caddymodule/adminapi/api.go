@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 func init() {
@@ -36,13 +37,20 @@ type Management interface {
 	RotateMasterKey(ctx context.Context, progress func(done, total int)) error
 	// StartLink makes a link by which the app market starts an app.
 	StartLink(ctx context.Context, ref string, o oauth.StartOptions) (*StartLink, error)
+	// Challenge asks the endpoint of a subscription for a proof that it can read
+	// what is pushed to it.
+	Challenge(ctx context.Context, s *platform.Subscriber, sub *platform.Subscription) error
 	Status(ctx context.Context) StatusReport
 	// Health asks no other server.
 	Health() HealthReport
+	// Messages is through which messages and deliveries are looked up and
+	// pushed again.
+	Messages() *pusher.Manager
+	PushStats() pusher.Stats
 }
 
 // AdminAPI serves the management of apps, merchants, their grants and tokens,
-// APIs, packages, plans and limits under /open_platform/ on Caddy's admin endpoint. It has no authentication
+// APIs, packages, plans, limits and pushed messages under /open_platform/ on Caddy's admin endpoint. It has no authentication
 // of its own: who reaches the admin endpoint may do everything.
 type AdminAPI struct {
 	app Management
@@ -90,6 +98,20 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 		"DELETE /apps/{ref}/dialects/{name}":  endpoint(a.disallowDialect),
 		"PUT /apps/{ref}/oauth":               endpoint(a.setOAuth),
 		"POST /apps/{ref}/start-link":         endpoint(a.startLink),
+		"GET /apps/{ref}/push-keys":           endpoint(a.listPushKeys),
+		"POST /apps/{ref}/push-keys":          endpoint(a.addPushKey),
+		"DELETE /apps/{ref}/push-keys/{n}":    endpoint(a.revokePushKey),
+		"GET /subscriptions":                  endpoint(a.listSubscriptions),
+		"POST /subscriptions":                 endpoint(a.createSubscription),
+		"GET /subscriptions/{id}":             endpoint(a.getSubscription),
+		"PATCH /subscriptions/{id}":           endpoint(a.updateSubscription),
+		"DELETE /subscriptions/{id}":          endpoint(a.deleteSubscription),
+		"POST /subscriptions/{id}/pause":      endpoint(a.pauseSubscription),
+		"POST /subscriptions/{id}/resume":     endpoint(a.resumeSubscription),
+		"POST /subscriptions/{id}/verify":     endpoint(a.verifySubscription),
+		"GET /topics":                         endpoint(a.listTopics),
+		"GET /topics/{name}":                  endpoint(a.getTopic),
+		"POST /topics/{name}/{state}":         endpoint(a.setTopicStatus),
 		"GET /users":                          endpoint(a.listUsers),
 		"POST /users":                         endpoint(a.createUser),
 		"GET /users/{ref}":                    endpoint(a.getUser),
@@ -101,6 +123,20 @@ func (a *AdminAPI) endpoints() map[string]http.Handler {
 		"DELETE /grants/{id}":                 endpoint(a.revokeGrant),
 		"POST /tokens/inspect":                endpoint(a.inspectToken),
 		"POST /tokens/revoke":                 endpoint(a.revokeToken),
+		"GET /messages":                       endpoint(a.listMessages),
+		"GET /messages/{id}":                  endpoint(a.getMessage),
+		"POST /messages/{id}/push":            endpoint(a.pushMessage),
+		"GET /deliveries":                     endpoint(a.listDeliveries),
+		"GET /deliveries/{id}":                endpoint(a.getDelivery),
+		"POST /deliveries/{id}/push":          endpoint(a.pushDelivery),
+		"POST /deliveries/{id}/cancel":        endpoint(a.cancelDelivery),
+		"GET /push":                           endpoint(a.pushStatus),
+		"GET /push/jobs":                      endpoint(a.listJobs),
+		"POST /push/jobs":                     endpoint(a.startJob),
+		"GET /push/jobs/{id}":                 endpoint(a.getJob),
+		"POST /push/jobs/{id}/pause":          a.setJob(pusher.JobPaused),
+		"POST /push/jobs/{id}/resume":         a.setJob(pusher.JobRunning),
+		"POST /push/jobs/{id}/cancel":         a.setJob(pusher.JobCancelled),
 		"GET /apis":                           endpoint(a.listAPIs),
 		"GET /apis/{name}":                    endpoint(a.getAPI),
 		"GET /apis/{name}/{version}":          endpoint(a.getAPI),

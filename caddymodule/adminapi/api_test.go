@@ -119,7 +119,7 @@ func TestAdminAppLife(t *testing.T) {
 func TestAdminCatalog(t *testing.T) {
 	s := newTestServer(t)
 	dry := s.do(t, "POST", "/catalog?dry_run=true&source=mall.openapi.yaml", adminapitest.Catalog)
-	require.Len(t, dry["changes"], 3, "one package, two APIs")
+	require.Len(t, dry["changes"], 5, "one package, two APIs, two topics")
 	require.Empty(t, s.do(t, "GET", "/apis", "")["apis"])
 	s.do(t, "POST", "/catalog?source=mall.openapi.yaml", adminapitest.Catalog)
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
@@ -57,6 +58,10 @@ func jsonMistake(err error) error {
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		name := wrong.Field
+		// An embedded struct is there by the name of its type.
+		for first, rest, ok := strings.Cut(name, "."); ok && first != "" && unicode.IsUpper(rune(first[0])); first, rest, ok = strings.Cut(name, ".") {
+			name = rest
+		}
 		if name == "" {
 			name = "body"
 		}

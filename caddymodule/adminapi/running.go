@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 // running is the app of the configuration that runs, looked up anew for each
@@ -59,6 +60,13 @@ func (r running) StartLink(ctx context.Context, ref string, o oauth.StartOptions
 	return nil, errNotConfigured
 }
 
+func (r running) Challenge(ctx context.Context, s *platform.Subscriber, sub *platform.Subscription) error {
+	if app := r.app(); app != nil {
+		return app.Challenge(ctx, s, sub)
+	}
+	return errNotConfigured
+}
+
 func (r running) Status(ctx context.Context) StatusReport {
 	if app := r.app(); app != nil {
 		return app.Status(ctx)
@@ -71,6 +79,20 @@ func (r running) Health() HealthReport {
 		return app.Health()
 	}
 	return HealthReport{Status: NotReady, Reason: errNotConfigured.Error(), Dependencies: []Dependency{}}
+}
+
+func (r running) Messages() *pusher.Manager {
+	if app := r.app(); app != nil {
+		return app.Messages()
+	}
+	return nil
+}
+
+func (r running) PushStats() pusher.Stats {
+	if app := r.app(); app != nil {
+		return app.PushStats()
+	}
+	return pusher.Stats{}
 }
 
 // Interface guard

@@ -26,7 +26,7 @@ func (c *cli) appCommand() *cobra.Command {
 		c.group("key", "Manages an app's public keys", c.keyAdd()),
 		c.group("ip", "Manages an app's IP whitelist", c.ipAdd(), c.ipRemove()),
 		c.appGrant(), c.appRevoke(),
-		c.appOAuth(), c.appStartLink(),
+		c.appOAuth(), c.appStartLink(), c.pushKeyCommand(),
 		c.group("dialect", "Manages the signature dialects of an app", c.dialectAllow(), c.dialectDisallow()),
 	)
 }

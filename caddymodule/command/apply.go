@@ -30,8 +30,8 @@ func (c *cli) applyCommand() *cobra.Command {
 			}
 			return c.apply(ctx, cmd, filepath.Base(file), data, dryRun, yes)
 		})
-	cmd.Long = `Applies a catalog file: adds and changes its APIs and packages, and takes those
-that the file no longer has offline. The changes are shown first; on a terminal
+	cmd.Long = `Applies a catalog file: adds and changes its APIs, topics and packages, and takes
+the APIs and topics that the file no longer has offline. The changes are shown first; on a terminal
 they are applied after a yes.`
 	cmd.Flags().StringVarP(&file, "file", "f", "", "catalog file (required); its name is the source that owns the APIs")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")

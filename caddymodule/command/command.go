@@ -27,7 +27,7 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "open-platform",
 		Usage: "<command>",
-		Short: "Manages the open platform: apps, merchants, APIs, packages, plans, limits",
+		Short: "Manages the open platform: apps, merchants, APIs, topics, subscriptions, packages, plans, limits",
 		CobraFunc: func(cmd *cobra.Command) {
 			newCLI().attach(cmd)
 		},
@@ -77,9 +77,10 @@ Exit codes: 0 done; 1 failed (the server said no, or a call was refused);
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return exit(cmd, usagef("%v; see --help", err))
 	})
-	root.AddCommand(c.appCommand(), c.userCommand(), c.grantCommand(), c.tokenCommand(), c.apiCommand(), c.packageCommand(), c.planCommand(), c.ipGroupCommand(),
+	root.AddCommand(c.appCommand(), c.userCommand(), c.grantCommand(), c.tokenCommand(), c.apiCommand(), c.topicCommand(), c.subscriptionCommand(), c.packageCommand(), c.planCommand(), c.ipGroupCommand(),
 		c.limitsCommand(), c.auditCommand(), c.applyCommand(), c.signCommand(), c.curlCommand(),
-		c.statusCommand(), c.quickstartCommand(), c.masterKeyCommand(), c.storeCommand())
+		c.statusCommand(), c.quickstartCommand(), c.masterKeyCommand(), c.storeCommand(),
+		c.messageCommand(), c.deliveryCommand(), c.pushCommand())
 }
 
 // group makes a command that only holds others.
@@ -145,11 +146,11 @@ func checkArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// isSecret tells whether the text is a secret, a token or a code of ours. A
+// isSecret tells whether the text is a secret, a push key, a token or a code of ours. A
 // package may be named at_home, but not as long as a token is.
 func isSecret(text string) bool {
 	isToken := func(prefix string) bool { return strings.HasPrefix(text, prefix) && len(text) >= 40 }
-	return strings.HasPrefix(text, "sk_") || slices.ContainsFunc([]string{"at_", "rt_", "oc_", "dc_"}, isToken)
+	return strings.HasPrefix(text, "sk_") || slices.ContainsFunc([]string{"at_", "rt_", "oc_", "dc_", "whsec_", "whek_"}, isToken)
 }
 
 // usageError is a mistake of the user: exit code 2.

@@ -213,13 +213,13 @@ func TestCatalogCommands(t *testing.T) {
 	file := "conf/mall.openapi.yaml"
 
 	diff := run(t, addr, "apply", "-f", file, "--dry-run").ok(t)
-	require.Equal(t, "+ api product.list@1.0\n+ api trade.order.get@1.0\n+ package trade\n0 unchanged\n", sortedHead(diff))
+	require.Equal(t, "+ api product.list@1.0\n+ api trade.order.get@1.0\n+ package trade\n+ topic product.changed\n+ topic trade.order.created\n0 unchanged\n", sortedHead(diff))
 	require.Equal(t, "API  METHOD  PATH  PACKAGE  STATUS  TITLE\n", run(t, addr, "api", "list").ok(t), "a dry run changes nothing")
 
 	runWith(t, addr, "n\n", true, "apply", "-f", file).refusedAfterQuestion(t)
 	require.Equal(t, "API  METHOD  PATH  PACKAGE  STATUS  TITLE\n", run(t, addr, "api", "list").ok(t), "no means no")
 	out := runWith(t, addr, "y\n", true, "apply", "-f", file).ok(t)
-	require.Contains(t, out, "applied: 3 added, 0 changed, 0 offline")
+	require.Contains(t, out, "applied: 5 added, 0 changed, 0 offline")
 	require.Equal(t, strings.TrimLeft(`
 API                  METHOD  PATH                   PACKAGE  STATUS  TITLE
 product.list@1.0     GET     /v1/products           basic    online  商品列表

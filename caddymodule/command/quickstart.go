@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/oauth2"
 )
 
 // pollInterval is how often --wait looks for the server.
@@ -20,7 +22,7 @@ const pollInterval = 200 * time.Millisecond
 func (c *cli) quickstartCommand() *cobra.Command {
 	var credentials, target string
 	var wait time.Duration
-	cmd := c.verb("quickstart", "Prints three commands to try first, ready to paste", `  caddy open-platform quickstart
+	cmd := c.verb("quickstart", "Prints commands to try first, ready to paste", `  caddy open-platform quickstart
   caddy open-platform quickstart --wait 30s
   caddy open-platform quickstart --credentials app.json --url https://sandbox.localhost:8443/v1/products`,
 		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
@@ -39,6 +41,9 @@ func (c *cli) quickstartCommand() *cobra.Command {
 				return usagef("--credentials: %s has no secret", credentials)
 			}
 			steps := c.quickstart(u, credentials, file)
+			if _, err := os.Stat(sandboxMerchantFile); err == nil && file.RedirectURI != "" {
+				steps = append(steps, c.merchantSteps(u, credentials, file, oauth2.GenerateVerifier())...)
+			}
 			return c.print(cmd, map[string]any{"steps": steps}, func(w io.Writer) {
 				for i, s := range steps {
 					fmt.Fprintf(w, "# %d. %s\n%s\n\n", i+1, s.Title, s.Command)
@@ -60,14 +65,7 @@ type step struct {
 // quickstart makes the three commands: our own client, a signature made by
 // hand, and a call without one.
 func (c *cli) quickstart(u *url.URL, credentials string, file *credentialsFile) []step {
-	own := quote(c.program) + " open-platform curl"
-	if credentials != sandboxAppFile {
-		own += " --credentials " + quote(credentials)
-	}
-	curl := "curl"
-	if ca := localCA(u.Hostname()); ca != "" && u.Scheme == "https" {
-		curl += " --cacert " + quote(ca)
-	}
+	own, curl := c.ownCurl(credentials), plainCurl(u)
 	byHand := []string{
 		"AK=" + quote(file.AppKey) + " SK=" + quote(file.Secret) + " TS=$(date +%s) NONCE=$(openssl rand -hex 16)",
 		`PARAMS="(\"@method\" \"@authority\" \"@path\" \"@query\");created=$TS;nonce=\"$NONCE\";keyid=\"$AK\";tag=\"op1\""`,
@@ -80,6 +78,53 @@ func (c *cli) quickstart(u *url.URL, credentials string, file *credentialsFile) 
 		{"A signed call by the command line, with everything shown:", own + " " + quote(u.String())},
 		{"The same, signed by hand with openssl:", strings.Join(byHand, "\n")},
 		{"Without a signature: refused with 401.", curl + " -i " + quote(u.String())},
+	}
+}
+
+// ownCurl is our own client with the credentials.
+func (c *cli) ownCurl(credentials string) string {
+	own := quote(c.program) + " open-platform curl"
+	if credentials != sandboxAppFile {
+		own += " --credentials " + quote(credentials)
+	}
+	return own
+}
+
+// plainCurl is curl, such that it trusts the server of u.
+func plainCurl(u *url.URL) string {
+	curl := "curl"
+	if ca := localCA(u.Hostname()); ca != "" && u.Scheme == "https" {
+		curl += " --cacert " + quote(ca)
+	}
+	return curl
+}
+
+// merchantCall is a call of the demo catalog that needs a merchant's authorization.
+const merchantCall = "/v1/orders/2026011610001234/idcard-picture?side=front"
+
+// merchantSteps are the two commands with which a merchant authorizes the app, and
+// the app calls for the merchant: a code for a token, with PKCE (RFC 7636).
+func (c *cli) merchantSteps(u *url.URL, credentials string, file *credentialsFile, verifier string) []step {
+	base := u.Scheme + "://" + u.Host
+	authorize := base + "/oauth/authorize?" + url.Values{
+		"response_type": {"code"}, "client_id": {file.AppKey}, "redirect_uri": {file.RedirectURI}, "scope": {"user"},
+		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"},
+	}.Encode()
+	exchange := []string{
+		plainCurl(u) + " -sS " + quote(base+"/oauth/token") + " -u " + quote(file.AppKey+":"+file.Secret),
+		"-d grant_type=authorization_code", `--data-urlencode "code=$CODE"`, "-d " + quote("code_verifier="+verifier),
+		"--data-urlencode " + quote("redirect_uri="+file.RedirectURI),
+	}
+	return []step{
+		{
+			"A merchant's authorization: open this address in a browser, log in as is shown, agree, and paste the line CODE=… that you get within two minutes:",
+			"cat " + quote(sandboxMerchantFile) + "; echo " + quote(authorize),
+		},
+		{
+			"Then get a token for the code, and call for the merchant:",
+			"TOKEN=$(" + strings.Join(exchange, " \\\n  ") + ` | sed -n 's/.*"access_token": *"\([^"]*\)".*/\1/p')` + "\n" +
+				c.ownCurl(credentials) + ` --token "$TOKEN" ` + quote(base+merchantCall),
+		},
 	}
 }
 

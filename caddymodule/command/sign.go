@@ -22,6 +22,8 @@ import (
 const (
 	// sandboxAppFile is what a server with the sandbox app writes.
 	sandboxAppFile = "./data/sandbox-app.json"
+	// sandboxMerchantFile is what one with the sandbox merchant writes.
+	sandboxMerchantFile = "./data/sandbox-merchant.json"
 	// secretVariable is the environment variable that may hold the secret.
 	secretVariable = "OPEN_PLATFORM_SECRET"
 )
@@ -203,6 +205,8 @@ type credentialsFile struct {
 	AppKey      string `json:"app_key"`
 	Secret      string `json:"secret"`
 	Environment string `json:"environment"`
+	// RedirectURI is where merchants come back to who authorize the app.
+	RedirectURI string `json:"redirect_uri"`
 }
 
 // readCredentials reads a credentials file. Errors never quote its content.

@@ -26,9 +26,9 @@ import (
 const (
 	// maxSize is the largest file, in bytes.
 	maxSize = 16 << 20
-	// maxAPIs is the largest number of operations.
+	// maxAPIs is the largest number of operations, those of topics included.
 	maxAPIs = 10_000
-	// maxOutput bounds the specs and examples of a file, in bytes. A $ref is
+	// maxOutput bounds the specs, schemas and examples of a file, in bytes. A $ref is
 	// short and what it stands for is not, so the size of the file is no bound.
 	maxOutput = 64 << 20
 	// maxFollowed bounds the values that are read through references, each
@@ -51,8 +51,8 @@ func Load(path string) (*platform.CatalogFile, error) {
 	return Parse(filepath.Base(path), data)
 }
 
-// Parse reads a catalog. Source is the short name that the catalog's APIs and
-// packages will belong to. A catalog with mistakes yields an [Errors].
+// Parse reads a catalog. Source is the short name that the catalog's APIs,
+// topics and packages will belong to. A catalog with mistakes yields an [Errors].
 func Parse(source string, data []byte) (*platform.CatalogFile, error) {
 	root, errs := readDocument(source, data)
 	if len(errs) > 0 {
@@ -79,6 +79,9 @@ func Parse(source string, data []byte) (*platform.CatalogFile, error) {
 	for _, o := range p.operations {
 		file.APIs = append(file.APIs, o.api)
 	}
+	for _, t := range p.topics {
+		file.Topics = append(file.Topics, t.topic)
+	}
 	return file, nil
 }
 
@@ -87,6 +90,7 @@ type parser struct {
 	source     string
 	root       *yaml.Node
 	operations []operation
+	topics     []topic
 	packages   []platform.Package
 	errs       Errors
 
@@ -96,9 +100,11 @@ type parser struct {
 	index map[*yaml.Node]map[string]*yaml.Node
 	// built holds the examples made from schemas; nil where there is none.
 	built map[*yaml.Node][]byte
+	// schemas are those of topics; nil before the first one.
+	schemas *schemas
 	// steps counts the schemas visited for examples, over the whole file.
 	steps int
-	// output counts the bytes of specs and examples.
+	// output counts the bytes of specs, schemas and examples.
 	output int
 	// sizes holds the number of values under the targets of references, and
 	// followed how many were reached through references.
@@ -133,6 +139,8 @@ func (p *parser) document() {
 		p.webhooks(webhooks, base)
 	}
 	p.checkNames()
+	p.checkTopicNames()
+	p.checkSchemas()
 	p.checkConflicts()
 }
 

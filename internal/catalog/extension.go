@@ -19,10 +19,10 @@ var (
 		"x-open-upstream", "x-open-rate", "x-open-quota", "x-open-provider",
 	}
 	operationExtensions = append([]string{"x-open-name"}, pathExtensions...)
-	// The gate never routes to a callout, so no upstream, token or limit
+	// The gate never routes to a callout or a topic, so no upstream and no limit
 	// applies to it.
 	webhookExtensions = []string{
-		"x-open-version", "x-open-package", "x-open-status", "x-open-sunset", "x-open-provider", "x-open-topic",
+		"x-open-version", "x-open-package", "x-open-user-token", "x-open-status", "x-open-sunset", "x-open-provider", "x-open-topic",
 	}
 	webhookOperationExtensions = append([]string{"x-open-name"}, webhookExtensions...)
 )
@@ -75,7 +75,7 @@ func (p *parser) settings(v value, where string, allowed []string, s settings) s
 		case "x-open-provider":
 			s.provider = e
 		case "x-open-topic":
-			s.topic = p.text(e)
+			s.topic = p.topicName(e)
 		}
 	}
 	return s

@@ -1,12 +1,14 @@
 package catalog_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
@@ -31,6 +33,14 @@ func TestHostileFilesAreRefused(t *testing.T) {
 		b.WriteString(doc())
 		for i := range n {
 			fmt.Fprintf(&b, "  /v1/a%d: {get: {x-open-name: a.b%d, %s}}\n", i, i, body)
+		}
+		return b.String()
+	}
+	topics := func(n int, schema string) string {
+		var b strings.Builder
+		b.WriteString(doc("  {}") + "webhooks:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "  w%d: {post: {x-open-topic: a.b%d, requestBody: {content: {application/json: {schema: %s}}}}}\n", i, i, schema)
 		}
 		return b.String()
 	}
@@ -64,6 +74,13 @@ func TestHostileFilesAreRefused(t *testing.T) {
 			manySchemas(1, func(int) string { return "{value: '" + r("x", mb) + "'}" }), "take more than 64 MiB"},
 		{"one large object many times", operations(2000, "parameters: [{$ref: '#/components/schemas/S0'}]") +
 			manySchemas(1, func(int) string { return "{name: a, in: query, x: [" + r("a,", 100_000) + "]}" }), "stand for more than 50000000 values"},
+		{"one large schema in many topics", topics(1000, "{$ref: '#/components/schemas/S0'}") +
+			manySchemas(1, func(int) string { return "{description: " + r("x", mb/2) + "}" }), "take more than 64 MiB"},
+		{"many schemas in many topics", topics(2000, "{$ref: '#/components/schemas/S0'}") +
+			manySchemas(900, func(i int) string {
+				return fmt.Sprintf("{type: object, properties: {a: {$ref: '#/components/schemas/S%d'}, b: {type: string}}}", min(i+1, 899))
+			}), "take more than 64 MiB"},
+		{"too many topics", topics(10_001, "{}"), "more than 10000 operations"},
 		{"misspelt extensions", head + func() string {
 			var b strings.Builder
 			for i := range 100_000 {
@@ -118,6 +135,19 @@ func TestChoicesThatMultiply(t *testing.T) {
 	require.Empty(t, one(t, doc(b.String())).Example)
 }
 
+// Ten thousand topics with schemas of their own are read.
+func TestManyTopics(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(doc("  {}") + "webhooks:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&b, "  w%d: {post: {x-open-topic: a.b%d, requestBody: {content: {application/json: {schema: {type: object, properties: {p%d: {$ref: '#/components/schemas/A'}}}}}}}}\n", i, i, i)
+	}
+	b.WriteString("components: {schemas: {A: {properties: {id: {type: string}, part: {$ref: '#/components/schemas/A'}}}}}\n")
+	file := parse(t, b.String())
+	require.Len(t, file.Topics, 10_000)
+	require.Contains(t, string(file.Topics[9_999].Schema), `"p9999":{"$ref":"#/$defs/A"}`)
+}
+
 // A catalog of ten thousand operations is read.
 func TestLargeCatalog(t *testing.T) {
 	var b strings.Builder
@@ -163,4 +193,10 @@ func TestReferenceExample(t *testing.T) {
 		"callout.item.check@1.0": "merchant GET  shop",
 	}, names)
 	require.JSONEq(t, `{"item_id":"1001","price":4900}`, string(file.APIs[0].Example.Body))
+	require.Len(t, file.Topics, 1)
+	sold := file.Topics[0]
+	require.Equal(t, []any{"shop.item.sold", "shop", true}, []any{sold.Name, sold.Package, sold.UserToken})
+	message, err := jsonschema.UnmarshalJSON(bytes.NewReader(sold.Example))
+	require.NoError(t, err)
+	require.NoError(t, validator(t, sold.Schema).Validate(message))
 }

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pb33f/libopenapi"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/catalog"
@@ -24,7 +26,8 @@ func mall(t *testing.T) *platform.CatalogFile {
 	return file
 }
 
-// The golden holds one line an API: what the gate needs to know of it.
+// The golden holds one line an API or topic: what the platform needs to know of
+// it.
 func TestMallGolden(t *testing.T) {
 	file := mall(t)
 	var b strings.Builder
@@ -41,6 +44,13 @@ func TestMallGolden(t *testing.T) {
 			limits, err := json.Marshal(a.Limits)
 			require.NoError(t, err)
 			line = append(line, string(limits))
+		}
+		b.WriteString(strings.Join(line, " | ") + "\n")
+	}
+	for _, topic := range file.Topics {
+		line := []string{"topic", topic.Name, topic.Package, topic.Title}
+		if topic.UserToken {
+			line = append(line, "user-token")
 		}
 		b.WriteString(strings.Join(line, " | ") + "\n")
 	}
@@ -105,6 +115,27 @@ func TestMallExamplesFitTheirSchemas(t *testing.T) {
 	}
 }
 
+// Every example message must fit the schema of its topic, as a validator reads it
+// that knows nothing of the file.
+func TestMallMessagesFitTheirSchemas(t *testing.T) {
+	file := mall(t)
+	require.Len(t, file.Topics, 5)
+	packages := map[string]bool{}
+	for _, p := range file.Packages {
+		packages[p.Name] = true
+	}
+	for _, topic := range file.Topics {
+		require.True(t, packages[topic.Package], topic.Name)
+		require.NotEmpty(t, topic.Title, topic.Name)
+		require.NotEmpty(t, topic.Description, topic.Name)
+		schema := validator(t, topic.Schema)
+		example, err := jsonschema.UnmarshalJSON(bytes.NewReader(topic.Example))
+		require.NoError(t, err)
+		require.NoError(t, schema.Validate(example), topic.Name)
+		require.Error(t, schema.Validate(map[string]any{}), topic.Name)
+	}
+}
+
 // libopenapi reads the same document without a complaint, and finds the same
 // operations in it.
 func TestMallReadsElsewhere(t *testing.T) {
@@ -121,7 +152,12 @@ func TestMallReadsElsewhere(t *testing.T) {
 			found[op.OperationId] = strings.ToUpper(method) + " " + path
 		}
 	}
+	topics := 0
 	for _, item := range model.Model.Webhooks.FromOldest() {
+		if item.Extensions.GetOrZero("x-open-topic") != nil {
+			topics++
+			continue
+		}
 		for method, op := range item.GetOperations().FromOldest() {
 			found[op.OperationId] = strings.ToUpper(method) + " "
 		}
@@ -131,4 +167,5 @@ func TestMallReadsElsewhere(t *testing.T) {
 		ours[a.Name] = a.Method + " " + a.Path
 	}
 	require.Equal(t, found, ours)
+	require.Len(t, mall(t).Topics, topics)
 }

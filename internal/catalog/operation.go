@@ -15,6 +15,8 @@ import (
 type operation struct {
 	api platform.API
 	at  value
+	// item is the path item that it belongs to.
+	item value
 	// shared are the parameters of the path item.
 	shared value
 	// segments are those of the path; a callout has none.
@@ -47,8 +49,8 @@ func (p *parser) paths(paths value, base settings) {
 	}
 }
 
-// webhooks reads the callouts: what merchants serve and the platform calls.
-// Topics of the message push are described here too and left alone.
+// webhooks reads the callouts, which merchants serve and the platform calls, and
+// the topics of messages, which apps subscribe to.
 func (p *parser) webhooks(webhooks value, base settings) {
 	base = settings{version: base.version, pkg: base.pkg}
 	for item := range webhooks.entries() {
@@ -56,9 +58,11 @@ func (p *parser) webhooks(webhooks value, base settings) {
 			continue
 		}
 		for o, s := range p.pathItem(item, base, webhookExtensions, webhookOperationExtensions) {
-			if s.topic != "" {
+			if len(o.given("x-open-topic")) > 0 {
+				p.addTopic(o, s)
 				continue
 			}
+			p.misplaced(o, "a callout needs no merchant's authorization", "x-open-user-token")
 			p.provider(s, platform.ByMerchant, "merchant here, or the operation under paths")
 			o.api.Provider = platform.ByMerchant
 			p.add(o, s)
@@ -89,7 +93,7 @@ func (p *parser) pathItem(item value, base settings, allowed, opAllowed []string
 		for e := range item.entries() {
 			switch method := e.key.Value; {
 			case slices.Contains(methods, method):
-				o := operation{at: e, shared: shared, api: platform.API{Method: strings.ToUpper(method), Source: p.source}}
+				o := operation{at: e, item: item, shared: shared, api: platform.API{Method: strings.ToUpper(method), Source: p.source}}
 				if p.isMapping(e) && !yield(o, p.settings(e, "an operation", opAllowed, s)) {
 					return
 				}
@@ -101,13 +105,21 @@ func (p *parser) pathItem(item value, base settings, allowed, opAllowed []string
 	}
 }
 
+// room tells whether one more operation is read.
+func (p *parser) room(o operation) bool {
+	if len(p.operations)+len(p.topics) < maxAPIs {
+		return true
+	}
+	if !p.tooMany {
+		p.fail(o.at.key, o.at.ptr, "the catalog split into several files", "there are more than %d operations", maxAPIs)
+	}
+	p.tooMany = true
+	return false
+}
+
 // add completes the API of an operation.
 func (p *parser) add(o operation, s settings) {
-	if len(p.operations) == maxAPIs {
-		if !p.tooMany {
-			p.fail(o.at.key, o.at.ptr, "the catalog split into several files", "there are more than %d operations", maxAPIs)
-		}
-		p.tooMany = true
+	if !p.room(o) {
 		return
 	}
 	if v, ok := o.at.get("summary"); ok {
@@ -188,7 +200,7 @@ func (p *parser) checkResponses(op value) {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// spend makes a spec or an example within the bound of the file.
+// spend makes a spec, a schema or an example within the bound of the file.
 func (p *parser) spend(build func() []byte, at value) []byte {
 	if p.output > maxOutput {
 		return nil
@@ -196,7 +208,7 @@ func (p *parser) spend(build func() []byte, at value) []byte {
 	b := build()
 	if p.output += len(b); p.output > maxOutput {
 		p.fail(at.key, at.ptr, "the catalog split into several files, or shorter examples",
-			"specs and examples take more than %d MiB", maxOutput>>20)
+			"specs, schemas and examples take more than %d MiB", maxOutput>>20)
 	}
 	return b
 }

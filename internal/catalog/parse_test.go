@@ -271,7 +271,8 @@ func TestWebhooks(t *testing.T) {
 		"  checked:", "    x-open-provider: merchant", "    get: {x-open-name: callout.check, x-open-package: trade}",
 		"  created:", "    post: {x-open-topic: order.created, summary: 1}",
 		"  changed:", "    x-open-topic: order.changed", "    post: {}"))
-	require.Len(t, file.APIs, 1, "topics are left alone")
+	require.Len(t, file.APIs, 1, "a topic is no API")
+	require.Len(t, file.Topics, 2)
 	a := file.APIs[0]
 	a.Spec = nil
 	require.Equal(t, platform.API{
@@ -428,6 +429,10 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(op("x-open-name: a.b", "deprecated: true", "x-open-sunset: 2027-01-01", "x-open-rate: 1/s burst 2", "x-open-quota: {day: 1}",
 		"responses: {200: {content: {application/json: {schema: {allOf: [{$ref: '#/components/schemas/S'}]}}}}}") +
 		"components: {schemas: {S: {properties: {s: {$ref: '#/components/schemas/S'}, n: {type: [integer, 'null']}}}}}\n"))
+	f.Add([]byte(webhook("x-open-user-token: false", "deprecated: true",
+		"requestBody: {content: {application/json: {schema: {allOf: [{$ref: '#/components/schemas/S'}, {not: {$ref: '#/components/schemas/S/properties/n'}}]}}}}") +
+		"components: {schemas: {S: {$defs: {}, properties: {s: {$ref: '#/components/schemas/S'}, n: {type: [integer, 'null']}}}}}\n"))
+	f.Add([]byte(strings.Replace(message("{type: string, nullable: true, minimum: 1, exclusiveMinimum: true, enum: [a]}", ""), "3.1.0", "3.0.0", 1)))
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Add([]byte(`{"openapi":"3.1.0","a":"\ud83d\ude00\ud83d"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -447,6 +452,16 @@ func FuzzParse(f *testing.F) {
 			ids[a.ID()] = true
 			if strings.HasSuffix(a.Example.ContentType, "json") && !json.Valid(a.Example.Body) {
 				t.Fatalf("%s: %s", a.ID(), a.Example.Body)
+			}
+		}
+		names := map[string]bool{}
+		for _, topic := range file.Topics {
+			if names[topic.Name] || !json.Valid(topic.Spec) || topic.Example != nil && !json.Valid(topic.Example) {
+				t.Fatalf("%s: %s, %s", topic.Name, topic.Spec, topic.Example)
+			}
+			names[topic.Name] = true
+			if topic.Schema != nil {
+				validator(t, topic.Schema)
 			}
 		}
 	})

@@ -15,6 +15,8 @@ const (
 	StageScope     Stage = "scope"
 	StageRate      Stage = "rate"
 	StageUpstream  Stage = "upstream"
+	// StagePublish is open_publish, which is no stage of a call.
+	StagePublish Stage = "publish"
 )
 
 // Code is a reason for which calls are refused: a row of the error dictionary.
@@ -67,6 +69,9 @@ var (
 	QuotaExceeded       = code("quota_exceeded", http.StatusTooManyRequests, "The quota is used up")
 	RequestMalformed    = code("request_malformed", http.StatusBadRequest, "The call cannot be read")
 	BodyTooLarge        = code("body_too_large", http.StatusRequestEntityTooLarge, "The body is too large")
+	PublisherDenied     = code("publisher_denied", http.StatusForbidden, "Who calls may not publish messages")
+	MessageInvalid      = code("message_invalid", http.StatusBadRequest, "A message cannot be accepted")
+	MessageConflict     = code("message_conflict", http.StatusConflict, "A message has the id of another one")
 	StoreUnavailable    = code("store_unavailable", http.StatusServiceUnavailable, "The platform cannot check the call now")
 	UpstreamUnavailable = code("upstream_unavailable", http.StatusBadGateway, "The business service cannot be reached")
 	UpstreamTimeout     = code("upstream_timeout", http.StatusGatewayTimeout, "The business service did not answer in time")

@@ -94,10 +94,6 @@ func (s *Server) writeRefusal(w http.ResponseWriter, r *http.Request, refused *r
 }
 
 func writeJSON(w http.ResponseWriter, status int, reply any) {
-	if reply == nil {
-		w.WriteHeader(status)
-		return
-	}
 	body, err := json.Marshal(reply)
 	if err != nil {
 		w.WriteHeader(http.StatusInternalServerError)

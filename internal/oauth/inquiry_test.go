@@ -96,7 +96,8 @@ func TestRevoke(t *testing.T) {
 	}
 	out := f.revoke(f.web, r.str("access_token"), "token_type_hint", "refresh_token")
 	require.Equal(t, 200, out.Code)
-	require.Empty(t, out.Body.String())
+	require.JSONEq(t, "{}", out.Body.String(), "some clients want JSON")
+	require.Equal(t, "application/json", out.Header().Get("Content-Type"))
 	require.Equal(t, "no-store", out.Header().Get("Cache-Control"))
 	require.False(t, f.active(f.web, r.str("access_token")))
 	require.True(t, f.active(f.web, r.str("refresh_token")))

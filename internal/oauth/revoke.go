@@ -28,8 +28,11 @@ func (s *Server) serveRevoke(r *http.Request) (any, *refusal) {
 		return nil, refused
 	}
 	t, refused := s.ownToken(r, app, p, s.storedToken)
-	if refused != nil || t == nil {
+	if refused != nil {
 		return nil, refused
+	}
+	if t == nil {
+		return revoked{}, nil
 	}
 	var err error
 	if t.Kind == RefreshToken {
@@ -40,8 +43,12 @@ func (s *Server) serveRevoke(r *http.Request) (any, *refusal) {
 	if err != nil && !errors.Is(err, platform.ErrNotFound) {
 		return nil, failed(fmt.Errorf("revoking a token: %w", err))
 	}
-	return nil, nil
+	return revoked{}, nil
 }
+
+// revoked is the answer, of which clients need nothing (RFC 7009 section 2.2); some
+// fail where it is no JSON.
+type revoked struct{}
 
 // storedToken loads a token from the store.
 func (s *Server) storedToken(ctx context.Context, value string) (*Token, error) {

@@ -14,6 +14,7 @@ const (
 	secretPrefix = "sk_"
 	userPrefix   = "usr_"
 	grantPrefix  = "gr_"
+	jobPrefix    = "job_"
 	subPrefix    = "sub_"
 )
 
@@ -32,6 +33,9 @@ func NewUserID(r io.Reader) (string, error) { return newID(r, userPrefix) }
 
 // NewGrantID returns a fresh ID for a grant.
 func NewGrantID(r io.Reader) (string, error) { return newID(r, grantPrefix) }
+
+// NewJobID returns a fresh ID for a job that pushes messages again.
+func NewJobID(r io.Reader) (string, error) { return newID(r, jobPrefix) }
 
 // newSecret returns a fresh secret for the dialect. One of op1 has 64 random
 // characters (381 bits) after its prefix; the SDKs of other platforms expect

@@ -19,7 +19,7 @@ type RefreshPolicy string
 // The policies for refresh tokens. Public apps always rotate.
 const (
 	// KeepRefresh leaves the earlier token valid, as the rules of 1688 want.
-	// The default for confidential apps.
+	// The default for confidential apps. Of one grant the newest 200 stay.
 	KeepRefresh RefreshPolicy = "keep"
 	// RotateRefresh ends the earlier token; its use shows a replay, which
 	// revokes all tokens of the authorization (RFC 9700 section 4.14.2).

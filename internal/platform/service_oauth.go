@@ -62,6 +62,11 @@ func (o *OAuthSettings) check(mode AppMode) error {
 	return nil
 }
 
+// CheckRedirectURI tells what keeps an app of the mode from having the redirect URI.
+func CheckRedirectURI(uri string, mode AppMode) error {
+	return checkRedirectURI("redirect URI", uri, mode)
+}
+
 // checkRedirectURI holds a redirect URI to RFC 6749 section 3.1.2, RFC 9700
 // section 2.1 and, for apps on users' devices, RFC 8252 section 7.
 func checkRedirectURI(field, uri string, mode AppMode) error {

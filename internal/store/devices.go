@@ -98,7 +98,9 @@ func (s *Store) ApproveDevice(ctx context.Context, g *platform.Grant, d *oauth.D
 
 // DenyDevice refuses a device that waits; else it is ErrConflict.
 func (s *Store) DenyDevice(ctx context.Context, hash oauth.Hash, now time.Time) error {
-	err := s.issue(ctx, func(ctx context.Context, c *conn) error { return c.answerDevice(ctx, `state = ?`, now, hash, oauth.DeviceDenied) })
+	err := s.issue(ctx, func(ctx context.Context, c *conn) error {
+		return c.answerDevice(ctx, `state = ?`, now, hash, oauth.DeviceDenied)
+	})
 	if err != nil {
 		return fmt.Errorf("denying a device: %w", err)
 	}

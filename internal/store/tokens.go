@@ -105,7 +105,7 @@ func (s *Store) ReplaceToken(ctx context.Context, hash oauth.Hash, now time.Time
 }
 
 // replaceToken marks a token as used: of any number of callers one gets the row.
-const replaceToken = `UPDATE oauth_tokens SET replaced_at = ? WHERE hash = ? AND replaced_at IS NULL`
+const replaceToken = `UPDATE oauth_tokens SET replaced_at = ? WHERE hash = ? AND replaced_at IS NULL` //nolint:gosec // G101: no value
 
 // errUsed undoes a replacement whose token is gone or used.
 var errUsed = errors.New("the token is not there to be replaced")

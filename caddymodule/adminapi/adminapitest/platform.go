@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	cryptorand "crypto/rand"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -16,10 +17,11 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/store"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
-// Catalog is an OpenAPI file with the package trade and the APIs product.list
-// and trade.order.get.
+// Catalog is an OpenAPI file with the package trade, the APIs product.list and
+// trade.order.get, and the topics trade.order.created and product.changed.
 const Catalog = `openapi: 3.1.0
 info: {title: Mall, version: "1.0"}
 x-open-upstream: 127.0.0.1:8181
@@ -38,6 +40,16 @@ paths:
       summary: 订单详情
       parameters: [{name: order_id, in: path, required: true, schema: {type: string}}]
       responses: {"200": {description: ok, content: {application/json: {example: {id: "1001"}}}}}
+webhooks:
+  orderCreated:
+    post:
+      x-open-topic: trade.order.created
+      x-open-package: trade
+      summary: 订单创建
+      description: An order was made.
+      requestBody: {content: {application/json: {schema: {type: object, required: [order_id], properties: {order_id: {type: string}}}, example: {order_id: "1001"}}}}
+  productChanged:
+    post: {x-open-topic: product.changed, x-open-user-token: false, summary: 商品变更}
 `
 
 // Now is the time at which everything happens.
@@ -51,6 +63,8 @@ type Platform struct {
 	Report adminapi.StatusReport
 	// Condition is what Health answers.
 	Condition adminapi.HealthReport
+	// Asked is what Challenge does; nil passes.
+	Asked func(*platform.Subscriber, *platform.Subscription) error
 	// Rotate is what RotateMasterKey does.
 	Rotate func(ctx context.Context, progress func(done, total int)) error
 
@@ -66,7 +80,9 @@ func newPlatform(t *testing.T) *Platform {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	random := rand.NewChaCha8([32]byte{1})
-	return &Platform{store: s, service: platform.NewService(platform.ServiceOptions{Store: s, Now: Now, Rand: random})}
+	return &Platform{store: s, service: platform.NewService(platform.ServiceOptions{
+		Store: s, Now: Now, Rand: random, AllowHTTP: func(host string) bool { return host == "127.0.0.1" },
+	})}
 }
 
 // Service is the service, or nil while the store is closed.
@@ -121,6 +137,14 @@ func (p *Platform) ApplyCatalog(ctx context.Context, actor, source string, data 
 	return p.service.ApplyCatalog(ctx, actor, *f)
 }
 
+// Challenge does what Asked says.
+func (p *Platform) Challenge(_ context.Context, s *platform.Subscriber, sub *platform.Subscription) error {
+	if p.Asked == nil {
+		return nil
+	}
+	return p.Asked(s, sub)
+}
+
 // RotateMasterKey does what Rotate says.
 func (p *Platform) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
 	return p.Rotate(ctx, progress)
@@ -144,6 +168,17 @@ func (p *Platform) Status(context.Context) adminapi.StatusReport { return p.Repo
 
 // Health answers Condition.
 func (p *Platform) Health() adminapi.HealthReport { return p.Condition }
+
+// Messages manages the messages of the store. Nothing pushes them.
+func (p *Platform) Messages() *pusher.Manager {
+	return &pusher.Manager{Store: p.store, Directory: p.service, Rand: cryptorand.Reader}
+}
+
+// PushStats are those of a pusher that did nothing.
+func (p *Platform) PushStats() pusher.Stats { return pusher.Stats{} }
+
+// Store is where messages can be put without a pusher.
+func (p *Platform) Store() pusher.Store { return p.store }
 
 // Interface guard
 var _ adminapi.Management = (*Platform)(nil)

@@ -1,0 +1,219 @@
+package handlers
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule"
+	"github.com/caddy-openplatform/openplatform/internal/gate"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// Messages lets apps pull what could not be pushed to them, and acknowledge it:
+// for the time after an outage of theirs. It stands behind open_sign or
+// open_gate, which say who the app is:
+//
+//	GET  …               lists what has not arrived, the oldest first
+//	POST …/ack           acknowledges deliveries: they are not pushed any more
+//	GET  …/egress        tells which addresses messages are pushed from
+//
+// It has no settings.
+type Messages struct {
+	app *caddymodule.App
+}
+
+// Bounds of a pull.
+const (
+	defaultPull = 100
+	maxPull     = 500
+	maxAck      = 1000
+	maxAckBody  = 256 << 10
+)
+
+// CaddyModule returns the Caddy module information.
+func (Messages) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.open_messages", New: func() caddy.Module { return new(Messages) }}
+}
+
+// Provision sets up the handler.
+func (h *Messages) Provision(ctx caddy.Context) error {
+	app, err := ctx.AppIfConfigured("open_platform")
+	if err != nil {
+		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
+	}
+	h.app = app.(*caddymodule.App)
+	return nil
+}
+
+// ServeHTTP answers an app.
+func (h *Messages) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	x := exchangeOf(r)
+	if x == nil || x.call.App() == nil || !x.call.Admitted() {
+		return refuse(w, r, &gate.Refusal{
+			Code: gate.SignatureMissing, Stage: gate.StageUpstream, Detail: "the call has not passed open_sign on this route",
+		})
+	}
+	serve, method := h.list, http.MethodGet
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/ack"):
+		serve, method = h.acknowledge, http.MethodPost
+	case strings.HasSuffix(r.URL.Path, "/egress"):
+		serve = h.egress
+	}
+	if r.Method != method {
+		return refuse(w, r, &gate.Refusal{Code: gate.MethodNotAllowed, Stage: gate.StageUpstream, Detail: "this takes " + method, Allow: method})
+	}
+	answer, err := serve(r, x)
+	if err != nil {
+		return refuse(w, r, pullRefusal(err))
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// pulled is a delivery as an app pulls it.
+type pulled struct {
+	Delivery  string    `json:"delivery"`
+	ID        string    `json:"id"` // the webhook-id
+	Topic     string    `json:"topic"`
+	CreatedAt time.Time `json:"created_at"`
+	// Body is what is posted: encrypted, unless the app gets it plain.
+	Body json.RawMessage `json:"body"`
+}
+
+// list answers with what has not arrived.
+func (h *Messages) list(r *http.Request, x *exchange) (any, error) {
+	q, err := pullQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	p, err := h.app.Pusher(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	app := x.call.App().Number
+	parcels, err := h.app.Messages().Store.Undelivered(r.Context(), app, x.call.Environment, q.topics, q.after, q.limit)
+	if err != nil {
+		return nil, err
+	}
+	list, next := make([]pulled, 0, len(parcels)), ""
+	for i := range parcels {
+		parcel := &parcels[i]
+		body, err := p.Reseal(r.Context(), app, parcel.Message, parcel.Body, parcel.KeyNumber)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, pulled{parcel.ID.String(), parcel.Message.String(), parcel.Topic, parcel.Created, body})
+	}
+	if len(list) == q.limit {
+		next = list[len(list)-1].Delivery
+	}
+	return map[string]any{"messages": list, "next": next}, nil
+}
+
+// pull is what a list is asked for.
+type pull struct {
+	topics []string
+	after  pusher.Cursor
+	limit  int
+}
+
+func pullQuery(raw string) (pull, error) {
+	p := pull{limit: defaultPull}
+	q, err := url.ParseQuery(raw)
+	if err != nil {
+		return p, &platform.FieldError{Field: "query", Problem: err.Error(), Want: "name=value&…, percent-encoded"}
+	}
+	for name, values := range q {
+		if len(values) > 1 && name != "topic" {
+			return p, &platform.FieldError{Field: name, Problem: "given more than once", Want: "one value"}
+		}
+		switch name {
+		case "topic":
+			p.topics = values
+		case "after":
+			id, err := pusher.ParseDeliveryID(values[0])
+			if err != nil {
+				return p, &platform.FieldError{Field: name, Problem: "no delivery", Want: `the "next" of the answer before`}
+			}
+			p.after = pusher.Cursor(id)
+		case "limit":
+			if p.limit, err = strconv.Atoi(values[0]); err != nil || p.limit < 1 || p.limit > maxPull {
+				return p, &platform.FieldError{Field: name, Problem: fmt.Sprintf("%q is out of range", values[0]), Want: fmt.Sprintf("1 to %d", maxPull)}
+			}
+		default:
+			return p, &platform.FieldError{Field: name, Problem: "unknown parameter", Want: "topic, after or limit"}
+		}
+	}
+	return p, nil
+}
+
+// acknowledge ends deliveries that the app has.
+func (h *Messages) acknowledge(r *http.Request, x *exchange) (any, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxAckBody))
+	if err != nil {
+		return nil, &platform.FieldError{Field: "body", Problem: "too long, or it broke off", Want: fmt.Sprintf("at most %d bytes", maxAckBody)}
+	}
+	var asked struct {
+		Deliveries []string `json:"deliveries"`
+	}
+	if err := json.Unmarshal(body, &asked); err != nil {
+		return nil, &platform.FieldError{Field: "body", Problem: "no valid JSON", Want: `{"deliveries":["dlv_…"]}`}
+	}
+	if n := len(asked.Deliveries); n == 0 || n > maxAck {
+		return nil, &platform.FieldError{Field: "deliveries", Problem: fmt.Sprintf("%d of them", n), Want: fmt.Sprintf("1 to %d", maxAck)}
+	}
+	ids := make([]pusher.DeliveryID, len(asked.Deliveries))
+	for i, text := range asked.Deliveries {
+		if ids[i], err = pusher.ParseDeliveryID(text); err != nil {
+			return nil, &platform.FieldError{Field: fmt.Sprintf("deliveries.%d", i), Problem: "no delivery", Want: `the "delivery" of a message that was pulled`}
+		}
+	}
+	n, err := h.app.Messages().Store.Acknowledge(r.Context(), x.call.App().Number, ids)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]int{"acknowledged": n}, nil
+}
+
+// egress tells where messages are pushed from.
+func (h *Messages) egress(*http.Request, *exchange) (any, error) {
+	addresses := []string{}
+	for _, addr := range h.app.EgressIPs() {
+		addresses = append(addresses, addr.String())
+	}
+	return map[string]any{"addresses": addresses}, nil
+}
+
+// pullRefusal says what was wrong with a pull.
+func pullRefusal(err error) *gate.Refusal {
+	if field, ok := errors.AsType[*platform.FieldError](err); ok {
+		return &gate.Refusal{Code: gate.RequestMalformed, Stage: gate.StageUpstream, Detail: field.Error()}
+	}
+	return &gate.Refusal{Code: gate.StoreUnavailable, Stage: gate.StageUpstream, Detail: "messages cannot be looked up now", Err: err}
+}
+
+// parseMessages reads the directive open_messages. It takes no options.
+func parseMessages(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	if err := bare(h, "open_messages"); err != nil {
+		return nil, err
+	}
+	return new(Messages), nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Messages)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Messages)(nil)
+)

@@ -1,0 +1,164 @@
+package handlers
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
+)
+
+// maxBatch is how many messages one request may have.
+const maxBatch = 1000
+
+// messageBody is a message as publishers write it.
+type messageBody struct {
+	Topic string          `json:"topic"`
+	User  string          `json:"user"`
+	Data  json.RawMessage `json:"data"`
+	// ID makes a message that is published twice one message.
+	ID string `json:"id"`
+	// Key orders messages for subscriptions that ask for it.
+	Key  string    `json:"key"`
+	Time time.Time `json:"time"`
+}
+
+// receiptBody tells that a message was accepted.
+type receiptBody struct {
+	ID         string `json:"id"`
+	Deliveries int    `json:"deliveries"`
+	Duplicate  bool   `json:"duplicate,omitempty"`
+}
+
+// readMessages reads one message, or a batch of them.
+func readMessages(body []byte, environment platform.Environment) (messages []pusher.Message, batch bool, err error) {
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		return nil, false, &platform.FieldError{Field: "body", Problem: "empty", Want: "a message as a JSON object, or an array of them"}
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if body[0] != '[' {
+		var one messageBody
+		if err := d.Decode(&one); err != nil {
+			return nil, false, messageMistake(err)
+		}
+		messages = append(messages, one.message(environment))
+		return messages, false, atEnd(d)
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, true, messageMistake(err)
+	}
+	mistakes := map[int]error{}
+	for i := 0; d.More(); i++ {
+		if i == maxBatch {
+			return nil, true, &platform.FieldError{Field: "body", Problem: fmt.Sprintf("more than %d messages", maxBatch), Want: "several requests"}
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return nil, true, messageMistake(err)
+		}
+		one, strict := messageBody{}, json.NewDecoder(bytes.NewReader(raw))
+		strict.DisallowUnknownFields()
+		if err := strict.Decode(&one); err != nil {
+			mistakes[i] = messageMistake(err)
+		}
+		messages = append(messages, one.message(environment))
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, true, messageMistake(err)
+	}
+	switch {
+	case len(mistakes) > 0:
+		return nil, true, &pusher.BatchError{Mistakes: mistakes}
+	case len(messages) == 0:
+		return nil, true, &platform.FieldError{Field: "body", Problem: "an empty array", Want: "at least one message"}
+	}
+	return messages, true, atEnd(d)
+}
+
+func (m *messageBody) message(environment platform.Environment) pusher.Message {
+	return pusher.Message{
+		Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Time: m.Time, Data: m.Data, Idempotency: m.ID,
+	}
+}
+
+// atEnd refuses anything behind the message.
+func atEnd(d *json.Decoder) error {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return &platform.FieldError{Field: "body", Problem: "there is something behind the JSON value", Want: "one message, or one array of messages"}
+	}
+	return nil
+}
+
+// messageMistake words an error of encoding/json for the publisher.
+func messageMistake(err error) error {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return &platform.FieldError{Field: wrong.Field, Problem: "is a JSON " + wrong.Value, Want: "a string"}
+	}
+	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
+		return &platform.FieldError{Field: strings.Trim(name, `"`), Problem: "unknown field", Want: "topic, user, data, id, key or time"}
+	}
+	if _, ok := errors.AsType[*time.ParseError](err); ok {
+		return &platform.FieldError{Field: "time", Problem: "is no time", Want: "RFC 3339: 2027-01-31T08:00:00Z"}
+	}
+	return &platform.FieldError{Field: "body", Problem: "no valid JSON: " + err.Error(), Want: "a message as a JSON object, or an array of them"}
+}
+
+// writeReceipts answers with what was accepted, as it was asked: one, or all.
+func writeReceipts(w http.ResponseWriter, receipts []pusher.Receipt, batch bool) error {
+	bodies := make([]receiptBody, len(receipts))
+	for i, r := range receipts {
+		bodies[i] = receiptBody{r.ID.String(), r.Deliveries, r.Duplicate}
+	}
+	var answer any = map[string]any{"messages": bodies}
+	if !batch {
+		answer = bodies[0]
+	}
+	return writeJSON(w, http.StatusAccepted, answer)
+}
+
+// writeJSON answers with a JSON value that nobody is to keep.
+func writeJSON(w http.ResponseWriter, status int, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n')) // the client may have gone; what was done stands
+	return nil
+}
+
+// entryMistake is what is wrong with one message of a request.
+type entryMistake struct {
+	Index  int    `json:"index"`
+	Field  string `json:"field,omitempty"`
+	Detail string `json:"detail"`
+}
+
+// entryMistakes lists the mistakes of a batch, in the order of its messages.
+func entryMistakes(err error) []entryMistake {
+	batch, ok := errors.AsType[*pusher.BatchError](err)
+	if !ok {
+		return nil
+	}
+	mistakes := make([]entryMistake, 0, len(batch.Mistakes))
+	for _, i := range slices.Sorted(maps.Keys(batch.Mistakes)) {
+		m := entryMistake{Index: i, Detail: batch.Mistakes[i].Error()}
+		if field, ok := errors.AsType[*platform.FieldError](batch.Mistakes[i]); ok {
+			m.Field = field.Field
+		}
+		mistakes = append(mistakes, m)
+	}
+	return mistakes
+}

@@ -1,0 +1,213 @@
+package pusher
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/limit"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// worst is the longest time between the making of a delivery and its first
+// request, of those to a host.
+func (f *fixture) worst(w *wire, skip string) time.Duration {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	created := make(map[string]time.Time)
+	for _, x := range f.store.rows {
+		created[x.id.String()] = x.created
+	}
+	var worst time.Duration
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.posts {
+		if p.host != skip && p.attempt == 1 {
+			worst = max(worst, p.at.Sub(created[p.delivery]))
+		}
+	}
+	return worst
+}
+
+// publishTo makes a message of a topic that one app alone subscribes.
+func (f *fixture) publishTo(tb testing.TB, app uint64) {
+	tb.Helper()
+	f.store.mu.Lock()
+	m := testMessage(`{}`)
+	m.ID = MessageID{time.Now().UnixMicro(), f.store.last}
+	f.store.insert(m, NewDelivery{Subscription: 10 * app, App: app, Body: []byte("{}"), KeyNumber: 1})
+	f.store.mu.Unlock()
+	f.Wake(10 * app)
+}
+
+func wide(s *platform.Subscription) { s.Concurrency = platform.MaxConcurrency }
+
+// TestNoisyNeighbour: 5,000 deliveries wait for one endpoint that takes 500 ms,
+// and those of others are not late.
+func TestNoisyNeighbour(t *testing.T) {
+	for _, workers := range []int{16, 64, 1024} {
+		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				apps := []platform.Subscriber{testApp(1, to("slow", wide))}
+				for n := uint64(2); n < 22; n++ {
+					apps = append(apps, testApp(n, to(fmt.Sprintf("quick-%d", n), wide)))
+				}
+				f, w := newSimulation(t, Settings{Workers: workers}, apps...)
+				w.answer("slow", always(reply{status: 200, after: 500 * time.Millisecond}))
+				for _, a := range apps[1:] {
+					w.answer("quick-"+fmt.Sprint(a.App.Number), always(reply{status: 200, after: 5 * time.Millisecond}))
+				}
+				run(t, f.Pusher)
+				for range 5000 {
+					f.publishTo(t, 1)
+				}
+				for i := range 2000 {
+					f.publishTo(t, uint64(2+i%20))
+					pass(2 * time.Millisecond)
+				}
+				require.Less(t, f.worst(w, "slow"), 200*time.Millisecond)
+				require.Greater(t, len(w.to("slow")), 4*max(1, workers/3), "the slow one is served too")
+				require.LessOrEqual(t, w.most("slow"), max(1, workers/2))
+			})
+		})
+	}
+}
+
+// TestTurnsSlow: an endpoint that was quick begins to hang while much is
+// under way to it.
+func TestTurnsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{Workers: 64}, testApp(1, to("a", wide)), testApp(2, to("b")))
+		hangs := time.Now().Add(time.Second)
+		w.answer("a", func(int, *post) reply {
+			if time.Now().After(hangs) {
+				return reply{class: ErrTimeout, after: 5 * time.Second}
+			}
+			return reply{status: 200, after: 2 * time.Millisecond}
+		})
+		w.answer("b", always(reply{status: 200, after: 2 * time.Millisecond}))
+		run(t, f.Pusher)
+		f.publish(t, 500)
+		for range 3000 {
+			f.publishTo(t, 1)
+			f.publishTo(t, 1)
+			f.publishTo(t, 2)
+			pass(2 * time.Millisecond)
+		}
+		require.Less(t, f.worst(w, "a"), 200*time.Millisecond)
+	})
+}
+
+// TestManyEndpoints: the same with 10,000 of them, all with work.
+func TestManyEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many = 10_000
+		apps := []platform.Subscriber{testApp(1, to("slow", wide))}
+		for n := uint64(2); n < many+2; n++ {
+			apps = append(apps, testApp(n, to(fmt.Sprintf("q%d", n))))
+		}
+		f, w := newSimulation(t, Settings{}, apps...)
+		w.answer("slow", always(reply{status: 200, after: 500 * time.Millisecond}))
+		run(t, f.Pusher)
+		for range 5000 {
+			f.publishTo(t, 1)
+		}
+		pass(100 * time.Millisecond)
+		_, err := f.Publish(context.Background(), []Message{testMessage(`{"id":1}`)})
+		require.NoError(t, err)
+		for i := range 200 {
+			f.publishTo(t, uint64(2+i*31%many))
+			pass(5 * time.Millisecond)
+		}
+		require.Less(t, f.worst(w, "slow"), 200*time.Millisecond)
+		require.GreaterOrEqual(t, len(w.all()), many+200)
+	})
+}
+
+func TestConcurrencyIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{}, testApp(1, to("a")), testApp(2, to("b", func(s *platform.Subscription) { s.Concurrency = 3 })))
+		for _, host := range []string{"a", "b"} {
+			w.answer(host, always(reply{status: 200, after: 20 * time.Millisecond}))
+		}
+		second := f.another(t, Settings{})
+		connect(t, second, w)
+		run(t, f.Pusher)
+		run(t, second)
+		f.publish(t, 300)
+		pass(time.Minute)
+		require.Equal(t, platform.DefaultConcurrency, w.most("a"))
+		require.Equal(t, 3, w.most("b"))
+		require.Equal(t, uint64(600), f.Stats().Delivered+second.Stats().Delivered)
+		require.Len(t, w.all(), 600)
+	})
+}
+
+func TestRateIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{}, testApp(1, to("a", func(s *platform.Subscription) {
+			s.Rate = limit.Rate{Requests: 10, Period: time.Second, Burst: 5}
+		})))
+		began := time.Now()
+		run(t, f.Pusher)
+		f.publish(t, 105)
+		pass(30 * time.Second)
+		posts := w.to("a")
+		require.Len(t, posts, 105)
+		for i, p := range posts {
+			require.GreaterOrEqual(t, p.at.Sub(began), time.Duration(i-5)*100*time.Millisecond)
+		}
+		require.Less(t, posts[104].at.Sub(began), 11*time.Second)
+	})
+}
+
+// TestIdle: a node with nothing to do does nearly nothing.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{}, testApp(1, to("a")), testApp(2, to("b", func(s *platform.Subscription) { s.Status = platform.Paused })))
+		w.answer("a", always(reply{status: 503}))
+		run(t, f.Pusher)
+		f.publish(t, 1) // one that waits for hours, and one that is suspended
+		pass(3 * time.Hour)
+		f.store.mu.Lock()
+		clear(f.store.calls)
+		f.store.mu.Unlock()
+		pass(time.Hour)
+		require.LessOrEqual(t, f.store.count("claim"), 2)
+		require.LessOrEqual(t, f.store.count("complete"), 2)
+		require.InDelta(t, 720, f.store.count("waiting"), 80)
+		require.InDelta(t, 1200, f.store.count("rescue"), 120)
+		require.Empty(t, w.to("b"))
+		require.Empty(t, f.scheduler.idle, "workers have ended")
+	})
+}
+
+// TestBatches: a backlog is claimed and completed in large batches, one message
+// at once and alone.
+func TestBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{}, testApp(1, to("a", wide)), testApp(2, to("b", wide)))
+		for _, host := range []string{"a", "b"} {
+			w.answer(host, always(reply{status: 200, after: 10 * time.Millisecond}))
+		}
+		run(t, f.Pusher)
+		synctest.Wait() // it looks once when it starts
+		f.publish(t, 1)
+		pass(time.Second)
+		require.LessOrEqual(t, f.store.count("claim"), 2)
+		require.Equal(t, uint64(2), f.Stats().Delivered)
+		began := f.store.count("claim")
+		f.publish(t, 10_000)
+		pass(2 * time.Second)
+		require.Equal(t, uint64(20_002), f.Stats().Delivered)
+		require.Less(t, f.store.count("claim")-began, 200)
+		require.Less(t, f.store.count("complete"), 300)
+		for _, n := range f.store.sizes["claim"] {
+			require.LessOrEqual(t, n, maxClaim)
+		}
+	})
+}

@@ -1,0 +1,96 @@
+package pusher
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// markTimeout bounds one note in the store.
+const markTimeout = 5 * time.Second
+
+// marker notes in the store how endpoints do: the last word about each.
+type marker struct {
+	kick chan struct{}
+
+	mu    sync.Mutex
+	marks map[uint64]mark
+}
+
+func newMarker() *marker {
+	return &marker{kick: make(chan struct{}, 1), marks: make(map[uint64]mark)}
+}
+
+// add takes a mark; one that disables is not replaced by one that does not.
+func (m *marker) add(k mark) {
+	m.mu.Lock()
+	if old, ok := m.marks[k.subscription]; !ok || old.disable == "" || k.disable != "" {
+		m.marks[k.subscription] = k
+	}
+	m.mu.Unlock()
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (m *marker) take() (k mark, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for n, k := range m.marks {
+		delete(m.marks, n)
+		return k, true
+	}
+	return mark{}, false
+}
+
+// mark notes marks until ctx ends. One that cannot be noted is tried again.
+func (p *Pusher) mark(ctx context.Context) {
+	pause := time.Duration(0)
+	for {
+		k, ok := p.marker.take()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-p.marker.kick:
+			}
+			continue
+		}
+		if err := p.note(ctx, k); err != nil && ctx.Err() == nil {
+			p.report("noting how an endpoint does", err)
+			p.marker.add(k)
+			pause = min(max(2*pause, firstPause), lastPause)
+			sleep(ctx, pause)
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		pause = 0
+	}
+}
+
+// note writes one mark, and takes over what the store has then.
+func (p *Pusher) note(ctx context.Context, k mark) error {
+	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	if k.disable != "" {
+		// Another node may have delivered meanwhile, or somebody disabled it.
+		if err := p.refresh(ctx, k.app); err != nil {
+			return err
+		}
+		e := p.endpoint(k.subscription)
+		if e == nil || !e.active() {
+			return nil
+		}
+	}
+	if err := p.options.Store.MarkEndpoint(ctx, k.subscription, k.since, k.disable); err != nil {
+		return err
+	}
+	e := p.endpoint(k.subscription)
+	if k.disable != "" && e != nil {
+		p.notify(Event{Kind: EndpointDisabled, App: e.app.app.ID, Subscription: e.ID, Reason: k.disable})
+	}
+	return p.refresh(ctx, k.app)
+}
