@@ -79,14 +79,14 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 		owed = 1
 		again = ` ON CONFLICT (id) DO UPDATE SET owed = push_queue.owed + 1,
 			due_at = CASE WHEN push_queue.state = 0 THEN excluded.due_at ELSE push_queue.due_at END`
-		_, err := c.lockQueue(ctx, ``, `JOIN `+sel.from+` ON d.id = q.id LEFT JOIN subscriptions s ON s.number = d.subscription`+where.String(), where.args...)
-		if err != nil {
-			return nil, err
-		}
 	}
 	lock := ""
 	if c.engine.lockRow != "" {
 		lock = c.engine.lockRow + ` OF d`
+		_, err := c.lockQueue(ctx, ``, `JOIN `+sel.from+` ON d.id = q.id LEFT JOIN subscriptions s ON s.number = d.subscription`+where.String(), where.args...)
+		if err != nil {
+			return nil, err
+		}
 	}
 	where.add(`s.number IS NOT NULL`)
 	var pushed []queuedDelivery
