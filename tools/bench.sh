@@ -9,4 +9,5 @@ tools/check-go.sh
 
 go test -run '^$' -bench . -benchmem ./internal/signing/... ./internal/limit/... ./internal/oauth/...
 cd bench
-exec go run ./cmd/gatebench "$@"
+go run ./cmd/gatebench "$@"
+exec go run ./cmd/pushbench
