@@ -74,20 +74,21 @@ func (d *database) cpuTime() (time.Duration, error) { return familyTime(d.pid) }
 type table struct {
 	name             string
 	size, live, dead int64
+	vacuumed         int64 // how often autovacuum did its work
 }
 
 // tables asks for those that have rows of messages.
 func (d *database) tables(ctx context.Context, dsn string) (list []table, err error) {
 	err = d.ask(ctx, dsn, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT coalesce(p.relname, s.relname) AS name, sum(pg_total_relation_size(s.relid))::bigint,
-				sum(s.n_live_tup)::bigint, sum(s.n_dead_tup)::bigint
+				sum(s.n_live_tup)::bigint, sum(s.n_dead_tup)::bigint, sum(s.autovacuum_count)::bigint
 			FROM pg_stat_user_tables s LEFT JOIN pg_inherits i ON i.inhrelid = s.relid LEFT JOIN pg_class p ON p.oid = i.inhparent
 			WHERE s.relname LIKE 'push%' GROUP BY 1 ORDER BY 2 DESC, 1`)
 		if err != nil {
 			return err
 		}
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t table, err error) {
-			return t, row.Scan(&t.name, &t.size, &t.live, &t.dead)
+			return t, row.Scan(&t.name, &t.size, &t.live, &t.dead, &t.vacuumed)
 		})
 		return err
 	})

@@ -63,6 +63,9 @@ func (r *rig) sustainedOn(ctx context.Context, engine string) (err error) {
 	defer timer.Stop()
 	end := time.Now().Add(r.sustain)
 	n, err := w.publishAll(running, node.Pusher, sustainedCallers, sustainedBatch, func() bool {
+		if !time.Now().Before(end) {
+			return false
+		}
 		for range sustainedBatch {
 			select {
 			case room <- struct{}{}:
@@ -70,7 +73,7 @@ func (r *rig) sustainedOn(ctx context.Context, engine string) (err error) {
 				return false
 			}
 		}
-		return time.Now().Before(end)
+		return true
 	})
 	if err != nil {
 		return err
@@ -81,6 +84,9 @@ func (r *rig) sustainedOn(ctx context.Context, engine string) (err error) {
 		return err
 	}
 	if err := <-halved; err != nil {
+		return err
+	}
+	if err := emptied(running, room); err != nil {
 		return err
 	}
 	all := after.minus(before)
@@ -103,6 +109,19 @@ func (r *rig) sustainedOn(ctx context.Context, engine string) (err error) {
 		return err
 	}
 	return printTables(r.out, list)
+}
+
+// emptied waits until all that was published is delivered and recorded: until
+// the window can be filled without anybody who empties it.
+func emptied(ctx context.Context, room chan struct{}) error {
+	for range window {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // cores is how many of them were busy.
@@ -132,9 +151,9 @@ func (w *world) size(ctx context.Context) (sum int64, err error) {
 
 func printTables(out io.Writer, list []table) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprint(w, "table\t MiB\t live rows\t dead rows\t\n")
+	_, _ = fmt.Fprint(w, "table\t MiB\t live rows\t dead rows\t autovacuums\t\n")
 	for _, t := range list {
-		_, _ = fmt.Fprintf(w, "%s\t%.1f\t%d\t%d\t\n", t.name, mebibytes(t.size), t.live, t.dead)
+		_, _ = fmt.Fprintf(w, "%s\t%.1f\t%d\t%d\t%d\t\n", t.name, mebibytes(t.size), t.live, t.dead, t.vacuumed)
 	}
 	return w.Flush()
 }

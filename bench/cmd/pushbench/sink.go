@@ -70,7 +70,6 @@ func serveSink(in io.Reader, out io.Writer) error {
 		}
 		told.TLS = append(told.TLS, "https://"+l.Addr().String()+"/")
 		host := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: server.Handler, TLSConfig: certificate, ErrorLog: quiet()}
-		server.RegisterOnShutdown(func() { _ = host.Close() })
 		defer host.Close()
 		serve(func() error { return host.ServeTLS(l, "", "") })
 	}
