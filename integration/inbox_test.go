@@ -124,7 +124,7 @@ func (b *inbox) open(r *http.Request) (*arrived, error) {
 		return nil, err
 	}
 	b.mu.Lock()
-	signing, encryption := b.signing, b.encryption
+	signing := b.signing
 	b.mu.Unlock()
 	err = fmt.Errorf("no key")
 	for _, key := range signing {
@@ -149,17 +149,7 @@ func (b *inbox) open(r *http.Request) (*arrived, error) {
 	if err := json.Unmarshal(body, &sealed); err != nil {
 		return nil, err
 	}
-	jwe, err := jose.ParseEncryptedCompact(sealed.Encrypt, []jose.KeyAlgorithm{jose.A256KW}, []jose.ContentEncryption{jose.A256GCM})
-	if err != nil {
-		return nil, err
-	}
-	err = fmt.Errorf("no key")
-	var plain []byte
-	for _, key := range encryption {
-		if plain, err = jwe.Decrypt(key); err == nil {
-			break
-		}
-	}
+	plain, err := b.decrypt(sealed.Encrypt)
 	if err != nil {
 		return nil, fmt.Errorf("decrypting: %w", err)
 	}
@@ -170,6 +160,24 @@ func (b *inbox) open(r *http.Request) (*arrived, error) {
 		return nil, fmt.Errorf("the message inside is another one: %s %s", m.Event.ID, m.Event.AppKey)
 	}
 	return m, nil
+}
+
+// decrypt opens a JWE with any of the keys.
+func (b *inbox) decrypt(sealed string) ([]byte, error) {
+	jwe, err := jose.ParseEncryptedCompact(sealed, []jose.KeyAlgorithm{jose.A256KW}, []jose.ContentEncryption{jose.A256GCM})
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err = fmt.Errorf("no key")
+	for _, key := range b.encryption {
+		var plain []byte
+		if plain, err = jwe.Decrypt(key); err == nil {
+			return plain, nil
+		}
+	}
+	return nil, err
 }
 
 // arrivals are the messages that came so far.

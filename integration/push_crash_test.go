@@ -1,0 +1,174 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// defaultConcurrency is how many requests to a subscription are under way at
+// once, unless it says otherwise.
+const defaultConcurrency = 16
+
+// publishers are services that publish orders without a pause. What is not
+// acknowledged they publish again, with the same id, until it is.
+type publishers struct {
+	stop chan struct{}
+	work sync.WaitGroup
+
+	mu sync.Mutex
+	// acknowledged are the ids of messages by the orders that they are about.
+	acknowledged map[string]string
+	refusals     []string
+}
+
+// publishing starts so many publishers; their orders begin with prefix.
+func (p *pushing) publishing(prefix string, count int) *publishers {
+	s := &publishers{stop: make(chan struct{}), acknowledged: map[string]string{}}
+	for i := range count {
+		s.work.Go(func() {
+			for number := 0; ; number++ {
+				select {
+				case <-s.stop:
+					return
+				default:
+				}
+				s.insist(p.node, p.user, fmt.Sprintf("%s-%d-%d", prefix, i, number))
+			}
+		})
+	}
+	return s
+}
+
+// insist publishes an order until it is acknowledged, or refused.
+func (s *publishers) insist(n *node, user, id string) {
+	m := order(user, id)
+	m["id"] = id
+	for deadline := time.Now().Add(patience); ; <-time.After(10 * time.Millisecond) {
+		status, body, err := n.tryPublish(m)
+		if err != nil && time.Now().Before(deadline) {
+			continue // nobody listens, or the connection broke
+		}
+		var a accepted
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err != nil || status != http.StatusAccepted || json.Unmarshal(body, &a) != nil || a.Deliveries != 1 && !a.Duplicate {
+			s.refusals = append(s.refusals, fmt.Sprintf("%s: %d %s %v", id, status, body, err))
+			return
+		}
+		s.acknowledged[id] = a.ID
+		return
+	}
+}
+
+// end stops the publishers once what they are at is acknowledged, and returns
+// what was.
+func (s *publishers) end(t *testing.T) map[string]string {
+	t.Helper()
+	close(s.stop)
+	s.work.Wait()
+	require.Empty(t, s.refusals)
+	return s.acknowledged
+}
+
+// drained waits until everything that was acknowledged has arrived and is
+// recorded, and returns how many arrivals there were too many.
+func (p *pushing) drained(acknowledged map[string]string) (duplicates int) {
+	p.t.Helper()
+	require.NotEmpty(p.t, acknowledged)
+	got := p.inbox.await("all that was acknowledged arrives", func(got []arrived) error {
+		seen := map[string]bool{}
+		for _, m := range got {
+			seen[m.ID] = true
+		}
+		for id, message := range acknowledged {
+			if !seen[message] {
+				return fmt.Errorf("%s of %d has not arrived", id, len(acknowledged))
+			}
+		}
+		return nil
+	})
+	eventually(p.t, "nothing is left", func() error {
+		if left := p.deliveries("--state", "pending,delivering,failed,suspended,cancelled"); len(left) > 0 {
+			return fmt.Errorf("%d, the first is %+v", len(left), left[0])
+		}
+		return nil
+	})
+	got = p.inbox.arrivals()
+	messages := map[string]string{}
+	for _, m := range got {
+		var data struct {
+			Order string `json:"order_id"`
+		}
+		require.NoError(p.t, json.Unmarshal(m.Event.Data, &data))
+		if messages[data.Order] == "" {
+			messages[data.Order] = m.ID
+		}
+		require.Equal(p.t, messages[data.Order], m.ID, "an order that was published again is the same message")
+	}
+	return len(got) - distinct(got)
+}
+
+// gate holds back the answers of an inbox.
+type gate struct {
+	held chan struct{} // one for each message that waits for its answer
+	open chan struct{}
+}
+
+// shut has the inbox answer no more, until the gate is opened.
+func (b *inbox) shut() *gate {
+	g := &gate{held: make(chan struct{}, 1000), open: make(chan struct{})}
+	b.answers(func(w http.ResponseWriter, _ *arrived) {
+		g.held <- struct{}{}
+		<-g.open
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return g
+}
+
+// await waits until so many messages wait for their answers.
+func (g *gate) await(t *testing.T, count int) {
+	t.Helper()
+	deadline := time.After(patience)
+	for i := range count {
+		select {
+		case <-g.held:
+		case <-deadline:
+			require.FailNow(t, "too few messages come", "%d of %d", i, count)
+		}
+	}
+}
+
+// TestPushKilled kills the server while messages are published and pushed:
+// nothing that was acknowledged is lost, and what comes twice was under way.
+func TestPushKilled(t *testing.T) {
+	onStores(t, func(t *testing.T, storage string) {
+		p := startPushing(t, pushConfig(storage, "timeout 2s\nlease 7s\nschedule 1s 1s 1s 1s 1s 1s 1s 1s"))
+		s := p.publishing("killed", 3)
+		for round := range kills {
+			p.inbox.awaitCount(len(p.inbox.arrivals()) + 60)
+			if round%2 == 1 {
+				// Requests that have come and are not answered.
+				g := p.inbox.shut()
+				g.await(t, defaultConcurrency)
+				p.kill()
+				close(g.open)
+				p.inbox.answers(nil)
+			} else {
+				p.kill()
+			}
+			p.run()
+		}
+		p.inbox.awaitCount(len(p.inbox.arrivals()) + 60)
+		acknowledged := s.end(t)
+		duplicates := p.drained(acknowledged)
+		t.Logf("%d messages, %d arrived twice after %d kills", len(acknowledged), duplicates, kills)
+		require.LessOrEqual(t, duplicates, kills*defaultConcurrency)
+		require.GreaterOrEqual(t, duplicates, defaultConcurrency, "those that were held came again")
+	})
+}
