@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the Go benchmarks, then the side-by-side measurement. Arguments go to the
-# latter: tools/bench.sh -runs 3. It needs PostgreSQL and Redis, as the tests do.
-# See docs/performance.md.
+# Runs the Go benchmarks, the side-by-side measurement of the gate, and that of
+# push. Arguments go to the one of the gate: tools/bench.sh -runs 3. It needs
+# PostgreSQL and Redis, as the tests do. See docs/performance.md.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -60,7 +60,7 @@ func familyTime(pid int) (time.Duration, error) {
 	var sum time.Duration
 	own := fmt.Sprintf("/proc/%d/stat", pid)
 	for _, file := range files {
-		line, err := os.ReadFile(file) //nolint:gosec // G304: of /proc
+		line, err := os.ReadFile(file)
 		if err != nil {
 			continue // it has ended
 		}
@@ -134,9 +134,9 @@ func spreadOf(values []float64) spread {
 // ratios divides run by run: what the machine did to both of a pair falls out.
 func ratios(a, b []float64) []float64 {
 	var out []float64
-	for i := range min(len(a), len(b)) {
-		if b[i] != 0 {
-			out = append(out, a[i]/b[i])
+	for i, divisor := range b {
+		if i < len(a) && divisor != 0 {
+			out = append(out, a[i]/divisor)
 		}
 	}
 	return out

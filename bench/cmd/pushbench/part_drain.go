@@ -211,7 +211,7 @@ func post(ctx context.Context, client *http.Client, target string, body []byte) 
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request) //nolint:gosec // G704: the sink
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}

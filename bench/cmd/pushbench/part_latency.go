@@ -70,7 +70,7 @@ func (r *rig) latency(ctx context.Context) error {
 func (r *rig) latencyOn(ctx context.Context, engine string) (err error) {
 	var current *times
 	var mu sync.Mutex
-	l, err := listen("127.0.0.1:0")
+	l, err := listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -82,12 +82,10 @@ func (r *rig) latencyOn(ctx context.Context, engine string) (err error) {
 		mu.Unlock()
 		t.note(t.received, request.Header.Get("webhook-id"), at)
 	})}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	defer func() {
-		_ = server.Close()
-		<-served
-	}()
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) })
+	defer serving.Wait()
+	defer server.Close()
 	targets := make([]string, hosts)
 	for i := range targets {
 		targets[i] = "http://" + l.Addr().String() + "/"

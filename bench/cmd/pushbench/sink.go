@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"sync"
 	"time"
 )
 
@@ -38,29 +39,23 @@ func receive(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard
 func serveSink(in io.Reader, out io.Writer) error {
 	told := addresses{}
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(receive), ErrorLog: quiet()}
-	failed := make(chan error, hosts+1)
-	serving := 0
-	serve := func(f func() error) { serving++; go func() { failed <- f() }() }
-	defer func() {
-		_ = server.Close()
-		for range serving {
-			<-failed
-		}
-	}()
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer server.Close()
 
-	plain, err := listen("127.0.0.1:0")
+	plain, err := listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	told.Plain = "http://" + plain.Addr().String() + "/"
-	serve(func() error { return server.Serve(plain) })
+	serving.Go(func() { _ = server.Serve(plain) })
 	authority, err := newAuthority()
 	if err != nil {
 		return err
 	}
 	told.CA = authority.pem
 	for i := range hosts {
-		l, err := listen(fmt.Sprintf("127.0.1.%d:0", i+1))
+		l, err := listen(context.Background(), fmt.Sprintf("127.0.1.%d:0", i+1))
 		if err != nil {
 			return err
 		}
@@ -71,7 +66,7 @@ func serveSink(in io.Reader, out io.Writer) error {
 		told.TLS = append(told.TLS, "https://"+l.Addr().String()+"/")
 		host := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: server.Handler, TLSConfig: certificate, ErrorLog: quiet()}
 		defer host.Close()
-		serve(func() error { return host.ServeTLS(l, "", "") })
+		serving.Go(func() { _ = host.ServeTLS(l, "", "") })
 	}
 	if err := json.NewEncoder(out).Encode(told); err != nil {
 		return fmt.Errorf("sink: telling the addresses: %w", err)
@@ -80,8 +75,8 @@ func serveSink(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-func listen(address string) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
