@@ -37,6 +37,9 @@ type arrived struct {
 	ID, Topic, Delivery, Attempt, Cause string
 
 	Event event
+
+	header http.Header
+	body   []byte // as it was sent
 }
 
 // event is what is inside of a message (CloudEvents 1.0).
@@ -142,6 +145,7 @@ func (b *inbox) open(r *http.Request) (*arrived, error) {
 	m := &arrived{
 		ID: r.Header.Get("webhook-id"), Topic: r.Header.Get("X-Open-Topic"), Delivery: r.Header.Get("X-Open-Delivery"),
 		Attempt: r.Header.Get("X-Open-Attempt"), Cause: r.Header.Get("X-Open-Cause"),
+		header: r.Header, body: body,
 	}
 	var sealed struct {
 		Encrypt string `json:"encrypt"`

@@ -81,7 +81,7 @@ func (s *publishers) end(t *testing.T) map[string]string {
 func (p *pushing) drained(acknowledged map[string]string) (duplicates int) {
 	p.t.Helper()
 	require.NotEmpty(p.t, acknowledged)
-	got := p.inbox.await("all that was acknowledged arrives", func(got []arrived) error {
+	p.inbox.await("all that was acknowledged arrives", func(got []arrived) error {
 		seen := map[string]bool{}
 		for _, m := range got {
 			seen[m.ID] = true
@@ -99,7 +99,7 @@ func (p *pushing) drained(acknowledged map[string]string) (duplicates int) {
 		}
 		return nil
 	})
-	got = p.inbox.arrivals()
+	got := p.inbox.arrivals()
 	messages := map[string]string{}
 	for _, m := range got {
 		var data struct {

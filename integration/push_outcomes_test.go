@@ -69,7 +69,8 @@ func TestPullMessages(t *testing.T) {
 		pull := func(a app) (out []struct {
 			Delivery, ID, Topic string
 			Body                struct{ Encrypt string }
-		}) {
+		},
+		) {
 			got := send(t, client, a.sign(t, call{url: base})).passed(t)
 			require.NoError(t, json.Unmarshal(got.body, &struct{ Messages any }{&out}))
 			return out

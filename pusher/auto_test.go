@@ -171,6 +171,22 @@ func TestGoneDisablesAtOnce(t *testing.T) {
 	})
 }
 
+func TestGoneWhileReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{}, testApp(1, to("a")))
+		w.answer("a", func(int, *post) reply {
+			f.store.put(testApp(1, to("a")))
+			require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
+			return reply{status: 410}
+		})
+		run(t, f.Pusher)
+		f.publish(t, 1)
+		pass(time.Hour)
+		require.Len(t, w.to("a"), 1, "nothing of the subscription has changed: the answer counts")
+		require.Equal(t, platform.Disabled, f.store.look(10).Status)
+	})
+}
+
 func TestRevokedGrantCancels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, w := newSimulation(t, Settings{}, testApp(1, to("a")))

@@ -134,8 +134,9 @@ func (p *Pusher) learn(l *lane, o *outcome, now time.Time) {
 	case broken:
 		l.circuit.fails(now, s.random())
 	case gone:
-		// What was sent before somebody resumed it says nothing any more.
-		if !l.health.disabled && o.endpoint == l.endpoint {
+		// What was sent before somebody resumed it says nothing any more. It may
+		// have been read again meanwhile without a change of its own.
+		if !l.health.disabled && o.endpoint.UpdatedAt.Equal(l.endpoint.UpdatedAt) {
 			l.health.disabled = true
 			p.marker.add(mark{app: o.item.work.App, subscription: l.number, since: now, disable: "the endpoint answered 410 Gone"})
 		}
