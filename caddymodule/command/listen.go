@@ -183,7 +183,7 @@ func (r *receiver) verify(h http.Header, body []byte) error {
 		fmt.Fprintf(mac, "%s.%s.", id, timestamp)
 		mac.Write(body)
 		want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-		for _, got := range strings.Fields(h.Get("webhook-signature")) {
+		for got := range strings.FieldsSeq(h.Get("webhook-signature")) {
 			if subtle.ConstantTimeCompare([]byte(got), []byte(want)) == 1 {
 				return nil
 			}
