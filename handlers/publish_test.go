@@ -1,0 +1,172 @@
+package handlers_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+// newsCatalog has a topic of public data, besides APIs.
+const newsCatalog = catalogFile + `webhooks:
+  news:
+    x-open-topic: shop.news
+    x-open-user-token: false
+    post:
+      requestBody: {content: {application/json: {schema: {type: object, required: [title]}}}}
+`
+
+// publishCodes are the codes that TestPublishRefusals produces.
+var publishCodes = []string{"publisher_denied", "message_invalid", "message_conflict"}
+
+// publishRequest is a request to open_publish from an address.
+func publishRequest(address, body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/messages", nil)
+	r.Host, r.RemoteAddr = "gate.test", address+":4711"
+	setBody(r, []byte(body))
+	return r
+}
+
+// problemOf requires a refusal of open_publish, which has no request id unless
+// the gate looked at it, and returns the mistakes by the index of the message.
+func problemOf(t *testing.T, rec *httptest.ResponseRecorder, status int, code string) map[int]string {
+	t.Helper()
+	var p struct {
+		Code   string
+		Errors []struct {
+			Index         int
+			Field, Detail string
+		}
+	}
+	require.Equal(t, "application/problem+json", rec.Header().Get("Content-Type"), "status %d body %s", rec.Code, rec.Body)
+	require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &p))
+	require.Equal(t, code, p.Code, rec.Body)
+	require.Equal(t, status, rec.Code)
+	mistakes := map[int]string{}
+	for _, e := range p.Errors {
+		mistakes[e.Index] = e.Field
+	}
+	return mistakes
+}
+
+func TestPublishRefusals(t *testing.T) {
+	w := setup{catalog: newsCatalog, upstream: "127.0.0.1:9", site: `open_publish /messages {
+		environment sandbox
+		networks 127.0.0.1 10.0.0.0/8
+		check_schema
+		max_body 2KiB
+	}`}.run(t)
+	publish := func(body string) *httptest.ResponseRecorder { return w.do(publishRequest("127.0.0.1", body)) }
+
+	for name, test := range map[string]struct {
+		body     string
+		status   int
+		code     string
+		mistakes map[int]string
+	}{
+		"empty":              {"", 400, "message_invalid", map[int]string{}},
+		"no JSON":            {"{", 400, "message_invalid", map[int]string{}},
+		"two values":         {`{"topic":"shop.news","data":{"title":"a"}} {}`, 400, "message_invalid", map[int]string{}},
+		"an empty array":     {`[]`, 400, "message_invalid", map[int]string{}},
+		"an array that ends": {`[{"topic":"shop.news","data":{"title":"a"}}`, 400, "message_invalid", map[int]string{}},
+		"an unknown field":   {`[{"topic":"shop.news","data":{"title":"a"},"colour":1}]`, 400, "message_invalid", map[int]string{0: "colour"}},
+		"a wrong type":       {`[{"topic":1,"data":{}}]`, 400, "message_invalid", map[int]string{0: "topic"}},
+		"no time":            {`[{"topic":"shop.news","data":{"title":"a"},"time":"soon"}]`, 400, "message_invalid", map[int]string{0: "time"}},
+		"no topic":           {`[{"topic":"shop.news","data":{"title":"a"}},{"topic":"nope","data":{}}]`, 400, "message_invalid", map[int]string{1: "topic"}},
+		"against the schema": {`{"topic":"shop.news","data":{}}`, 400, "message_invalid", map[int]string{0: "data"}},
+		"too long":           {`{"topic":"shop.news","data":{"title":"` + strings.Repeat("x", 4000) + `"}}`, 413, "body_too_large", map[int]string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, test.mistakes, problemOf(t, publish(test.body), test.status, test.code))
+		})
+	}
+	t.Run("from another network", func(t *testing.T) {
+		problemOf(t, w.do(publishRequest("192.0.2.1", `{}`)), 403, "publisher_denied")
+	})
+	t.Run("by another method", func(t *testing.T) {
+		r := publishRequest("127.0.0.1", "")
+		r.Method = http.MethodGet
+		rec := w.do(r)
+		problemOf(t, rec, 405, "method_not_allowed")
+		require.Equal(t, http.MethodPost, rec.Header().Get("Allow"))
+	})
+	t.Run("an id twice", func(t *testing.T) {
+		const first = `{"topic":"shop.news","id":"one","data":{"title":"a"}}`
+		rec := publish(first)
+		require.Equal(t, http.StatusAccepted, rec.Code, rec.Body)
+		rec = publish(first)
+		require.Equal(t, http.StatusAccepted, rec.Code)
+		require.Contains(t, rec.Body.String(), `"duplicate":true`)
+		problemOf(t, publish(`{"topic":"shop.news","id":"one","data":{"title":"b"}}`), 409, "message_conflict")
+	})
+	t.Run("what is right", func(t *testing.T) {
+		rec := w.do(publishRequest("10.1.2.3", `[{"topic":"shop.news","data":{"title":"a"}},{"topic":"shop.news","data":{"title":"b"}}]`))
+		require.Equal(t, http.StatusAccepted, rec.Code, rec.Body)
+		require.Equal(t, 2, strings.Count(rec.Body.String(), `"msg_`))
+	})
+}
+
+// TestPublishSigned: where apps alone may publish, the gate says who calls.
+func TestPublishSigned(t *testing.T) {
+	w := setup{catalog: newsCatalog, upstream: "127.0.0.1:9", site: `open_publish /messages {
+		environment sandbox
+		networks 10.0.0.0/8
+		apps APP
+	}`}
+	key := "ak_00000000000000000000"
+	w.site = strings.ReplaceAll(w.site, "APP", key)
+	world := w.run(t)
+	app, caller := world.app(platform.Sandbox)
+	const body = `{"topic":"shop.news","data":{"title":"a"}}`
+	refused(t, world.do(caller.request(t, http.MethodPost, "/messages", body)), http.StatusForbidden, "publisher_denied")
+
+	w.site = strings.ReplaceAll(w.site, key, app.Key)
+	require.NoError(t, world.load(w))
+	rec := world.do(caller.request(t, http.MethodPost, "/messages", body))
+	require.Equal(t, http.StatusAccepted, rec.Code, rec.Body)
+	bad := caller.request(t, http.MethodPost, "/messages", body)
+	setBody(bad, []byte(`{"topic":"shop.news","data":{"title":"b"}}`))
+	refused(t, world.do(bad), http.StatusUnauthorized, "digest_mismatch")
+}
+
+// TestMessagesNeedASignature: without open_sign before it, nobody is told
+// anything.
+func TestMessagesNeedASignature(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:9", "open_messages")
+	r := httptest.NewRequest(http.MethodGet, "/v1/messages", nil)
+	r.Host, r.RemoteAddr = "gate.test", "127.0.0.1:4711"
+	problemOf(t, w.do(r), http.StatusUnauthorized, "signature_missing")
+}
+
+// TestMessages: what an app may ask, and what it may not.
+func TestMessages(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:9", "open_sign sandbox\nopen_messages")
+	_, c := w.app(platform.Sandbox)
+	rec := w.do(c.request(t, http.MethodGet, "/v1/messages?limit=5", ""))
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body)
+	require.JSONEq(t, `{"messages":[],"next":""}`, rec.Body.String())
+	for target, body := range map[string]string{
+		"/v1/messages?limit=0":         "",
+		"/v1/messages?limit=501":       "",
+		"/v1/messages?limit=1&limit=2": "",
+		"/v1/messages?after=dlv_x":     "",
+		"/v1/messages?colour=red":      "",
+		"/v1/messages/ack":             `{"deliveries":[]}`,
+		"/v1/messages/ack#":            `{"deliveries":["dlv_x"]}`,
+		"/v1/messages/ack##":           `{`,
+	} {
+		method := http.MethodGet
+		if body != "" {
+			method = http.MethodPost
+		}
+		refused(t, w.do(c.request(t, method, strings.TrimRight(target, "#"), body)), http.StatusBadRequest, "request_malformed")
+	}
+	rec = w.do(c.request(t, http.MethodGet, "/v1/messages/egress", ""))
+	require.JSONEq(t, `{"addresses":[]}`, rec.Body.String())
+	refused(t, w.do(c.request(t, http.MethodGet, "/v1/messages/ack", "")), http.StatusMethodNotAllowed, "method_not_allowed")
+}
