@@ -349,7 +349,7 @@ func storeFails(t *testing.T, w *world) {
 }
 
 func manyEndpoints(t *testing.T, w *world) {
-	const many = 10_000
+	const many = 2_000
 	sink := newReceiver(t, nil)
 	w.addApps(t, many, sink.URL)
 	n := w.start(t, "n1", w.store, settings())
