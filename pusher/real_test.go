@@ -33,7 +33,7 @@ func TestStores(t *testing.T) {
 	tests := map[string]func(*testing.T, *world){
 		"delivers": delivers, "crash before the request": crashBefore, "crash after the request": crashAfter,
 		"stale worker": staleWorker, "two nodes": twoNodes, "reload": reload, "noisy neighbour": noisyNeighbour, "rotation": rotation,
-		"manual pushes": manualPushes, "order": order, "gone": gone, "store fails": storeFails, "2,000 endpoints": manyEndpoints,
+		"manual pushes": manualPushes, "order": order, "gone": gone, "store fails": storeFails, "10,000 endpoints": manyEndpoints,
 	}
 	for engine, prepare := range engines {
 		for name, test := range tests {
@@ -349,7 +349,7 @@ func storeFails(t *testing.T, w *world) {
 }
 
 func manyEndpoints(t *testing.T, w *world) {
-	const many = 2_000
+	const many = 10_000
 	sink := newReceiver(t, nil)
 	w.addApps(t, many, sink.URL)
 	n := w.start(t, "n1", w.store, settings())

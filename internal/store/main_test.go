@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// Each check writes to a disk; -rapid.checks on the command line wins.
-	if err := flag.Set("rapid.checks", "10"); err != nil {
+	if err := flag.Set("rapid.checks", "25"); err != nil {
 		panic(err)
 	}
 	code := m.Run()
