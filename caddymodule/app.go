@@ -6,6 +6,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -198,6 +199,13 @@ func (a *App) Validate() error {
 		return fmt.Errorf("staleness must not be negative")
 	case a.AuditRetention < 0:
 		return fmt.Errorf("audit_retention must not be negative")
+	}
+	return errors.Join(a.validateSandbox(), a.Push.validate())
+}
+
+// validateSandbox refuses a redirect URI that no app of the sandbox could have.
+func (a *App) validateSandbox() error {
+	switch {
 	case a.SandboxRedirectURI == "":
 		return nil
 	case a.SandboxApp == "":
@@ -206,7 +214,7 @@ func (a *App) Validate() error {
 	if err := platform.CheckRedirectURI(a.SandboxRedirectURI, platform.Web); err != nil {
 		return fmt.Errorf("sandbox_redirect_uri: %w", err)
 	}
-	return a.Push.validate()
+	return nil
 }
 
 func (a *App) engineOptions() engineOptions {

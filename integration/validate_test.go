@@ -81,6 +81,9 @@ func TestValidate(t *testing.T) {
 			return "https://localhost:%oauth% {\n\ttls internal\n\topen_oauth {\n\t\tpassport oidc {\n\t\t\tissuer https://login.example.com\n\t\t\tclient_id us\n\t\t\t" +
 				option + "\n\t\t}\n\t}\n}\n"
 		}
+		push := func(option string) string {
+			return strings.Replace(globals(""), "catalog", "push {\n\t\t\t"+option+"\n\t\t}\n\t\tcatalog", 1)
+		}
 		for name, c := range map[string]struct{ caddyfile, want string }{
 			"environment": {globals("") + gated("http://127.0.0.1:%site%", "moon", ""), "moon"},
 			"dialect":     {globals("") + gated("http://127.0.0.1:%site%", "sandbox", "dialects op1 esperanto"), "esperanto"},
@@ -90,6 +93,13 @@ func TestValidate(t *testing.T) {
 			"oidc secret": {globals("") + oidc("client_secret {env.OPEN_NOT_SET}"), "client_secret"},
 			"oidc ca":     {globals("") + oidc("ca ./nowhere.pem"), "nowhere.pem"},
 			"redirect":    {strings.Replace(globals(""), "catalog", "sandbox_app ./app.json http://localhost/callback\n\t\tcatalog", 1), "http"},
+			"push lease":  {push("timeout 10s\n\t\t\tlease 12s"), "lease"},
+			"push allow":  {push("allow office"), "office"},
+			"push ca":     {push("ca ./nowhere.pem"), "nowhere.pem"},
+			"push egress": {push("egress office"), "egress"},
+			"push keep":   {push("keep_messages 1h"), "48h"},
+			"push wait":   {push("schedule 10ms"), "schedule"},
+			"publisher":   {globals("") + "http://127.0.0.1:%site% {\n\topen_publish {\n\t\tnetworks office\n\t}\n}\n", "office"},
 			"no app":      {"http://127.0.0.1:%site% {\n\topen_gate sandbox\n}\n", "add the global option open_platform"},
 		} {
 			n.write("wrong.Caddyfile", n.fill(c.caddyfile))
