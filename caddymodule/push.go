@@ -32,7 +32,8 @@ type Push struct {
 
 	// Lease is for how long a delivery belongs to the node that took it: the
 	// deliveries of a node that died are taken by others after it. It must be
-	// longer than the timeout by 5s. Default: 30s.
+	// longer than the timeout by 5s. Default: 30s, or the timeout and 5s where that
+	// is longer.
 	Lease caddy.Duration `json:"lease,omitempty"`
 
 	// Schedule is the waits between attempts, each ±20 %, unless a subscription
@@ -89,20 +90,14 @@ type Push struct {
 
 // Defaults of the push; those that are not here are the pusher's own.
 const (
-	defaultPushTimeout = 5 * time.Second
-	defaultPushLease   = 30 * time.Second
-	// leaseMargin is by how much a lease must be longer than a request: an
-	// answer that came at the last moment still has to be recorded.
-	leaseMargin  = 5 * time.Second
-	defaultKeep  = 30 * 24 * time.Hour
-	minKeep      = 48 * time.Hour
-	maxScheduled = 20
+	maxPushTimeout = time.Minute
+	defaultKeep    = 30 * 24 * time.Hour
+	minKeep        = 48 * time.Hour
+	maxScheduled   = 20
 )
 
 // provision sets defaults and reads what is text.
 func (p *Push) provision() (err error) {
-	setDefault(&p.Timeout, defaultPushTimeout)
-	setDefault(&p.Lease, defaultPushLease)
 	setDefault(&p.KeepMessages, defaultKeep)
 	setDefault(&p.KeepDeliveries, defaultKeep)
 	setDefault(&p.KeepAttempts, defaultKeep)
@@ -124,8 +119,9 @@ func (p *Push) provision() (err error) {
 	if p.settings.TLS, err = p.tls(); err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
+	p.settings = p.settings.WithDefaults()
 	for _, text := range p.Allow {
-		network, err := parseNetwork(text)
+		network, err := ParseNetwork(text)
 		if err != nil {
 			return fmt.Errorf("push: allow: %w", err)
 		}
@@ -179,8 +175,8 @@ func (p *Push) tls() (*tls.Config, error) {
 	return config, nil
 }
 
-// parseNetwork reads a CIDR or one address.
-func parseNetwork(text string) (netip.Prefix, error) {
+// ParseNetwork reads a network of a configuration: a CIDR, or one address.
+func ParseNetwork(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
 	}
@@ -200,20 +196,16 @@ func setDefault(d *caddy.Duration, value time.Duration) {
 
 // validate refuses settings that cannot work.
 func (p *Push) validate() error {
+	if err := p.settings.Validate(); err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
 	switch {
-	case p.Workers < 0:
-		return fmt.Errorf("push: workers must be 1 or more, not %d", p.Workers)
-	case p.Timeout < 0 || p.Timeout > caddy.Duration(time.Minute):
-		return fmt.Errorf("push: timeout must be at most 1m, not %v", time.Duration(p.Timeout))
-	case time.Duration(p.Lease) < time.Duration(p.Timeout)+leaseMargin:
-		return fmt.Errorf("push: lease (%v) must be longer than timeout (%v) by %v, or a delivery could be taken over while its request is under way",
-			time.Duration(p.Lease), time.Duration(p.Timeout), leaseMargin)
+	case p.Timeout > caddy.Duration(maxPushTimeout):
+		return fmt.Errorf("push: timeout must be at most %v, not %v", maxPushTimeout, time.Duration(p.Timeout))
 	case len(p.Schedule) > maxScheduled:
 		return fmt.Errorf("push: schedule has %d waits; %d are the most", len(p.Schedule), maxScheduled)
 	case slices.ContainsFunc(p.Schedule, func(d caddy.Duration) bool { return d < caddy.Duration(time.Second) }):
 		return fmt.Errorf("push: schedule: a wait must be 1s or more")
-	case p.DisableAfter < 0:
-		return fmt.Errorf("push: disable_after must not be negative")
 	case min(p.KeepMessages, p.KeepDeliveries, p.KeepAttempts) < caddy.Duration(minKeep):
 		return fmt.Errorf("push: what is kept must be kept for %v or longer: attempts go on for that long", minKeep)
 	}

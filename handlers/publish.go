@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/gate"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
@@ -78,14 +79,11 @@ func (h *Publish) Provision(ctx caddy.Context) error {
 		h.Networks = []string{"127.0.0.0/8", "::1/128"}
 	}
 	for _, text := range h.Networks {
-		network, err := netip.ParsePrefix(text)
-		if addr, isAddr := netip.ParseAddr(text); isAddr == nil {
-			network, err = addr.Unmap().Prefix(addr.Unmap().BitLen())
-		}
+		network, err := caddymodule.ParseNetwork(text)
 		if err != nil {
-			return fmt.Errorf("networks: '%s' is no network; write one such as 10.0.0.0/8", text)
+			return fmt.Errorf("networks: %w", err)
 		}
-		h.networks = append(h.networks, network.Masked())
+		h.networks = append(h.networks, network)
 	}
 	if len(h.Apps) > 0 {
 		h.sign.Environment, h.sign.MaxBody, h.sign.Buffer = h.Environment, h.MaxBody, h.MaxBody

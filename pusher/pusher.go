@@ -166,8 +166,8 @@ type poster interface {
 
 // Configure puts other settings in force.
 func (p *Pusher) Configure(s Settings) error {
-	s = s.withDefaults()
-	if err := s.validate(); err != nil {
+	s = s.WithDefaults()
+	if err := s.Validate(); err != nil {
 		return err
 	}
 	old := p.current.Swap(&current{s, p.newPoster(&s)})

@@ -25,7 +25,7 @@ import (
 // testSender sends to loopback.
 func testSender(t *testing.T, change func(*Settings)) *sender {
 	t.Helper()
-	s := Settings{Allow: loopback}.withDefaults()
+	s := Settings{Allow: loopback}.WithDefaults()
 	if change != nil {
 		change(&s)
 	}
@@ -215,7 +215,7 @@ func TestOneDeadline(t *testing.T) {
 		})
 	}
 	t.Run("name", func(t *testing.T) {
-		s := Settings{Allow: loopback}.withDefaults()
+		s := Settings{Allow: loopback}.WithDefaults()
 		short(&s)
 		slow := newSender(&s, func(ctx context.Context, _, _ string) ([]netip.Addr, error) { <-ctx.Done(); return nil, ctx.Err() }, time.Now)
 		a := slow.send(t.Context(), postTo(t, "http://shop.example.com/"))

@@ -22,7 +22,8 @@ const (
 	LeaseOverTimeout = 5 * time.Second
 )
 
-func (s Settings) withDefaults() Settings {
+// WithDefaults fills what is zero. The default of Lease grows with Timeout.
+func (s Settings) WithDefaults() Settings {
 	s.Workers = cmp.Or(s.Workers, DefaultWorkers)
 	s.Timeout = cmp.Or(s.Timeout, DefaultTimeout)
 	s.Lease = cmp.Or(s.Lease, max(DefaultLease, s.Timeout+LeaseOverTimeout))
@@ -33,14 +34,15 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
-func (s *Settings) validate() error {
+// Validate refuses settings that cannot work, by a *platform.FieldError.
+func (s *Settings) Validate() error {
 	switch {
 	case s.Workers < 1 || s.Workers > MaxWorkers:
 		return &platform.FieldError{Field: "workers", Problem: fmt.Sprintf("it is %d", s.Workers), Want: fmt.Sprintf("1 to %d", MaxWorkers)}
 	case s.Timeout < 0:
 		return &platform.FieldError{Field: "timeout", Problem: fmt.Sprintf("it is %v", s.Timeout), Want: "a positive duration"}
 	case s.Lease < s.Timeout+LeaseOverTimeout:
-		return &platform.FieldError{Field: "lease", Problem: fmt.Sprintf("it is %v, and a request may take %v", s.Lease, s.Timeout), Want: fmt.Sprintf("at least %v", s.Timeout+LeaseOverTimeout)}
+		return &platform.FieldError{Field: "lease", Problem: fmt.Sprintf("it is %v, and a request may take %v", s.Lease, s.Timeout), Want: fmt.Sprintf("at least %v, or a delivery could be taken over while its request is under way", s.Timeout+LeaseOverTimeout)}
 	case s.DisableAfter < 0:
 		return &platform.FieldError{Field: "disable_after", Problem: fmt.Sprintf("it is %v", s.DisableAfter), Want: "a positive duration"}
 	}
