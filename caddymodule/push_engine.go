@@ -127,12 +127,7 @@ func (a *App) Messages() *pusher.Manager {
 }
 
 // PushStats are the figures of this node.
-func (a *App) PushStats() pusher.Stats {
-	if a.engine.gate.Load() == nil {
-		return pusher.Stats{}
-	}
-	return a.engine.pusher.Stats()
-}
+func (a *App) PushStats() pusher.Stats { return a.engine.pushStats() }
 
 // Challenge asks the endpoint of a subscription to show that it can read what
 // is pushed to it.
