@@ -17,8 +17,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 // pushKeys matches push keys in whatever text they stand.
@@ -150,22 +151,13 @@ func (r *receiver) open(h http.Header, body []byte) (*received, error) {
 	if strings.HasPrefix(h.Get("Content-Type"), "application/cloudevents+json") {
 		return m, nil
 	}
-	var sealed struct {
-		Encrypt string `json:"encrypt"`
-	}
-	if err := json.Unmarshal(body, &sealed); err != nil {
-		return nil, errors.New("the body is no JSON")
-	}
-	jwe, err := jose.ParseEncryptedCompact(sealed.Encrypt, []jose.KeyAlgorithm{jose.A256KW}, []jose.ContentEncryption{jose.A256GCM})
-	if err != nil {
-		return nil, errors.New("the body is no JWE by A256KW and A256GCM")
-	}
+	var err error
 	for _, key := range r.encryption {
-		if m.Event, err = jwe.Decrypt(key); err == nil {
+		if m.Event, err = pusher.Decrypt(key, body); err == nil {
 			return m, nil
 		}
 	}
-	return nil, fmt.Errorf("the body was encrypted with another key: %s", jwe.Header.KeyID)
+	return nil, fmt.Errorf("decrypting the body: %w", err)
 }
 
 // tolerance is how far a timestamp may lie off, as Standard Webhooks has it.

@@ -52,7 +52,7 @@ func TestListen(t *testing.T) {
 		"message":              {pushed(t, signing, encryption, now, `{"type":"trade.order.created","data":{"id":1}}`), 202, ""},
 		"challenge":            {pushed(t, signing, encryption, now, `{"type":"open.challenge","data":{"challenge":"abc"}}`), 200, `{"challenge":"abc"}`},
 		"another signing key":  {pushed(t, other, encryption, now, `{}`), 400, "no signature matches"},
-		"another key":          {pushed(t, signing, other, now, `{}`), 400, "another key"},
+		"another key":          {pushed(t, signing, other, now, `{}`), 400, "decrypting"},
 		"old":                  {pushed(t, signing, encryption, now.Add(-6*time.Minute), `{}`), 400, "five minutes"},
 		"without a signature":  {httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}")), 400, "webhook-timestamp"},
 		"longer than anything": {httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", 2<<20))), 413, "too long"},
