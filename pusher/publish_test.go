@@ -169,7 +169,7 @@ func TestPublishersJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
 		j := &joiner{save: func(_ context.Context, batches []Batch) ([]BatchResult, error) {
-			time.Sleep(10 * time.Millisecond)
+			elapse(10 * time.Millisecond)
 			sizes = append(sizes, len(batches))
 			out := make([]BatchResult, len(batches))
 			for i, b := range batches {
@@ -199,7 +199,7 @@ func TestPublisherLeaves(t *testing.T) {
 		fail := errors.New("no")
 		saved := 0
 		j := &joiner{save: func(ctx context.Context, batches []Batch) ([]BatchResult, error) {
-			time.Sleep(10 * time.Millisecond)
+			elapse(10 * time.Millisecond)
 			saved += len(batches)
 			if len(batches) == 7 {
 				return nil, fail
