@@ -17,7 +17,9 @@ const (
 		FROM subscriptions s WHERE s.number = ? AND s.status = 'active'`
 	freeHeld = `UPDATE push_queue SET held = 0 WHERE id IN (SELECT id FROM push_queue WHERE subscription = ? AND held LIMIT ` + lookahead + `)`
 	holdBack = `UPDATE push_queue SET held = 1 WHERE id = ?`
-	dueNow   = `FROM push_queue q WHERE subscription = ? AND state = 0 AND NOT held AND due_at <= ? ORDER BY due_at, id LIMIT ?`
+	// The limits of what is asked often are sums: SQLite compiles a statement anew
+	// for each value of a limit that is a parameter alone.
+	dueNow = `FROM push_queue q WHERE subscription = ? AND state = 0 AND NOT held AND due_at <= ? ORDER BY due_at, id LIMIT 0 + ?`
 	// dueHeads tells of each due delivery whether it is behind another one of its
 	// key, and whether one of them is under way.
 	dueHeads = `SELECT id, order_key IS NOT NULL AND
@@ -32,7 +34,7 @@ const (
 	taken = ` RETURNING subscription, id, at, app, fence, message_at, message_id, topic, user_id, order_key, attempts, tries, cause,
 		first_attempt, due_at, payload_at, payload_id, grant_id`
 	takeDue = take + `WHERE id IN (SELECT id FROM push_queue q WHERE subscription = ?4 AND state = 0 AND NOT held AND due_at <= ?1
-		ORDER BY due_at, id LIMIT ?5)` + taken
+		ORDER BY due_at, id LIMIT 0 + ?5)` + taken
 	takeOne = take + `WHERE id = ?4` + taken
 
 	loadPayload = `SELECT key_number, body FROM push_payloads WHERE at = ? AND id = ?`
