@@ -78,6 +78,6 @@ func (s *Store) withRoom(ctx context.Context, fn func() error, times func() []in
 // pushStatements are those of SQLite's writer that the pusher uses.
 var pushStatements = []string{
 	findIdempotency, putIdempotency, numberDeliveries, insertMessage, insertDelivery, insertQueue, insertPayload,
-	endpointState, dueHeads, anyDue, holdBack, takeDue, takeOne, loadPayload, grantHolds,
-	claimedRowQuery, deleteQueue, requeue, recordTry, insertAttempt, findLost,
+	endpointDue, holdBack, take,
+	claimedRows, deleteQueue, requeue, recordTry, insertAttempt, findLost,
 }

@@ -1,57 +1,65 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
-	"errors"
+	"slices"
+	"strconv"
 
-	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 const (
-	// endpointState tells of an active subscription how many deliveries are
-	// under way, and whether some are held back.
-	endpointState = `SELECT (SELECT count(*) FROM push_queue WHERE subscription = s.number AND state = 1),
-			EXISTS (SELECT 1 FROM push_queue WHERE subscription = s.number AND held)
-		FROM subscriptions s WHERE s.number = ? AND s.status = 'active'`
+	// What a claim makes of a delivery: a manual push that is owed begins the
+	// schedule anew.
+	claimedFence = `fence + 1`
+	claimedCause = `CASE WHEN owed > 0 THEN 1 ELSE cause END`
+	claimedTries = `CASE WHEN owed > 0 THEN 0 ELSE tries END`
+	claimedFirst = `CASE WHEN owed > 0 THEN NULL ELSE first_attempt END`
+
+	// endpointDue tells of an active subscription how many deliveries are under
+	// way, whether some are held back, and which are due, the oldest first; of
+	// these whether they are behind another one of their key, whether one of
+	// their key is under way, and of those that can be claimed what is posted.
+	// Where nothing is due there is one row still. The limit is a sum: SQLite
+	// compiles a statement anew for each value of a limit that is a parameter
+	// alone.
+	endpointDue = `SELECT (SELECT count(*) FROM push_queue WHERE subscription = ?1 AND state = 1),
+			EXISTS (SELECT 1 FROM push_queue WHERE subscription = ?1 AND held), d.id, d.behind, d.busy,
+			q.at, q.app, ` + claimedFence + `, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, attempts, ` + claimedTries + `, ` + claimedCause + `,
+			` + claimedFirst + `, q.due_at, p.key_number, p.body,
+			q.grant_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.id = q.grant_id AND g.revoked_at IS NULL AND g.expires_at > ?2)
+		FROM subscriptions s
+		LEFT JOIN (SELECT w.id,
+				?4 AND w.order_key IS NOT NULL AND
+					EXISTS (SELECT 1 FROM push_queue o WHERE o.subscription = ?1 AND o.order_key = w.order_key AND o.id < w.id) AS behind,
+				?4 AND w.order_key IS NOT NULL AND
+					EXISTS (SELECT 1 FROM push_queue o INDEXED BY push_queue_claimed
+						WHERE o.subscription = ?1 AND o.state = 1 AND o.order_key = w.order_key) AS busy
+			FROM push_queue w WHERE w.subscription = ?1 AND w.state = 0 AND NOT w.held AND w.due_at <= ?2 ORDER BY w.due_at, w.id LIMIT 0 + ?3) d
+		LEFT JOIN push_queue q ON q.id = d.id AND NOT d.behind AND NOT d.busy
+		LEFT JOIN push_payloads p ON p.at = q.payload_at AND p.id = q.payload_id
+		WHERE s.number = ?1 AND s.status = 'active'`
 	freeHeld = `UPDATE push_queue SET held = 0 WHERE id IN (SELECT id FROM push_queue WHERE subscription = ? AND held LIMIT ` + lookahead + `)`
-	holdBack = `UPDATE push_queue SET held = 1 WHERE id = ?`
-	// The limits of what is asked often are sums: SQLite compiles a statement anew
-	// for each value of a limit that is a parameter alone.
-	dueNow = `FROM push_queue q WHERE subscription = ? AND state = 0 AND NOT held AND due_at <= ? ORDER BY due_at, id LIMIT 0 + ?`
-	// dueHeads tells of each due delivery whether it is behind another one of its
-	// key, and whether one of them is under way.
-	dueHeads = `SELECT id, order_key IS NOT NULL AND
-				EXISTS (SELECT 1 FROM push_queue o WHERE o.subscription = q.subscription AND o.order_key = q.order_key AND o.id < q.id),
-			order_key IS NOT NULL AND EXISTS (SELECT 1 FROM push_queue o INDEXED BY push_queue_claimed
-				WHERE o.subscription = q.subscription AND o.state = 1 AND o.order_key = q.order_key) ` + dueNow
-	anyDue = `SELECT 1 ` + dueNow
-
-	take = `UPDATE push_queue SET state = 1, fence = fence + 1, claimed_at = ?1, lease_until = ?2, node = ?3, owed = max(owed - 1, 0),
-		cause = CASE WHEN owed > 0 THEN 1 ELSE cause END, tries = CASE WHEN owed > 0 THEN 0 ELSE tries END,
-		first_attempt = CASE WHEN owed > 0 THEN NULL ELSE first_attempt END `
-	taken = ` RETURNING subscription, id, at, app, fence, message_at, message_id, topic, user_id, order_key, attempts, tries, cause,
-		first_attempt, due_at, payload_at, payload_id, grant_id`
-	takeDue = take + `WHERE id IN (SELECT id FROM push_queue q WHERE subscription = ?4 AND state = 0 AND NOT held AND due_at <= ?1
-		ORDER BY due_at, id LIMIT 0 + ?5)` + taken
-	takeOne = take + `WHERE id = ?4` + taken
-
-	loadPayload = `SELECT key_number, body FROM push_payloads WHERE at = ? AND id = ?`
-	grantHolds  = `SELECT EXISTS (SELECT 1 FROM grants WHERE id = ? AND revoked_at IS NULL AND expires_at > ?)`
+	holdBack = `UPDATE push_queue SET held = 1 WHERE id IN ` + listed
+	take     = `UPDATE push_queue SET state = 1, fence = ` + claimedFence + `, claimed_at = ?, lease_until = ?, node = ?, owed = max(owed - 1, 0),
+		cause = ` + claimedCause + `, tries = ` + claimedTries + `, first_attempt = ` + claimedFirst + ` WHERE id IN ` + listed
+	// listed are the numbers of a parameter that is a list of them in JSON.
+	listed = `(SELECT value FROM json_each(?))`
 )
 
 // claimSQLite claims in one transaction.
 func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
 	var r pusher.ClaimResult
 	err := s.hot(ctx, func(ctx context.Context, conn *conn) error {
-		claim := &sqliteClaim{conn: conn, Claim: c, now: s.now().UnixMicro(), grants: map[string]bool{}}
+		claim := &sqliteClaim{conn: conn, Claim: c, now: s.now().UnixMicro()}
 		for _, e := range c.Endpoints {
 			if err := claim.endpoint(ctx, e); err != nil {
 				return err
 			}
 		}
-		if err := claim.load(ctx); err != nil {
+		if err := claim.mark(ctx); err != nil {
 			return err
 		}
 		r = claim.result
@@ -69,130 +77,103 @@ type sqliteClaim struct {
 	pusher.Claim
 	now    int64
 	result pusher.ClaimResult
-	// rows belong to result.Work.
-	rows []takenRow
-	// grants that were looked up, and whether they hold.
-	grants map[string]bool
+	// behind are met deliveries that wait for others of their keys.
+	behind []int64
 }
 
-// takenRow is what of a claimed row is to be looked up.
-type takenRow struct {
-	payloadAt, payloadID int64
-	grant                sql.NullString
-}
-
+// endpoint finds what can be taken of a subscription: of an ordered one the
+// oldest delivery of each key alone.
 func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
-	var busy int
-	var held bool
-	err := c.one(ctx, []any{&busy, &held}, endpointState, int64(e.Subscription))
-	if errors.Is(err, platform.ErrNotFound) {
-		return nil
+	limit := e.Room + 1
+	if e.Ordered {
+		limit = e.Room + lookaheadRows
 	}
+	var under, seen int
+	var held bool
+	var due []pusher.Work
+	err := c.each(ctx, func(rows *sql.Rows) error {
+		var d dueRow
+		if err := rows.Scan(&under, &held, &d.id, &d.behind, &d.busy, &d.at, &d.app, &d.fence, &d.messageAt, &d.messageID, &d.topic, &d.user, &d.key,
+			&d.attempts, &d.tries, &d.cause, &d.first, &d.due, &d.keyNumber, &d.body, &d.revoked); err != nil {
+			return err
+		}
+		if !d.id.Valid {
+			return nil
+		}
+		seen++
+		switch {
+		case d.behind.Bool:
+			c.behind = append(c.behind, d.id.Int64)
+		case !d.busy.Bool:
+			due = append(due, d.work(e.Subscription))
+		}
+		return nil
+	}, endpointDue, int64(e.Subscription), c.now, limit, e.Ordered)
 	if err != nil {
 		return err
 	}
-	free := max(0, min(e.Room, e.Concurrency-busy))
 	more := held && !e.Ordered
 	if more { // it is ordered no longer
 		if _, err := c.exec(ctx, freeHeld, int64(e.Subscription)); err != nil {
 			return err
 		}
 	}
-	var left bool
-	switch {
-	case free > 0 && e.Ordered:
-		left, err = c.takeHeads(ctx, e.Subscription, free)
-	case free > 0:
-		err = c.take(ctx, takeDue, c.now, c.now+c.Lease.Microseconds(), c.Node, int64(e.Subscription), free)
-	}
-	if err == nil && (free == 0 || !e.Ordered) {
-		err = c.each(ctx, func(*sql.Rows) error { left = true; return nil }, anyDue, int64(e.Subscription), c.now, 1)
-	}
-	if err != nil {
-		return err
-	}
-	more = more || left
-	if more {
+	slices.SortFunc(due, func(a, b pusher.Work) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID.ID, b.ID.ID)) })
+	free := max(0, min(e.Room, e.Concurrency-under))
+	c.result.Work = append(c.result.Work, due[:min(free, len(due))]...)
+	if more || len(due) > free || seen > 0 && free == 0 || e.Ordered && seen == limit {
 		c.result.More = append(c.result.More, e.Subscription)
 	}
 	return nil
 }
 
-// takeHeads takes the oldest delivery of each key, and holds back the others
-// that it meets. It tells whether there may be more to take.
-func (c *sqliteClaim) takeHeads(ctx context.Context, subscription uint64, free int) (more bool, err error) {
-	var heads, others []int64
-	seen := 0
-	err = c.each(ctx, func(rows *sql.Rows) error {
-		seen++
-		var id int64
-		var behind, busy bool
-		if err := rows.Scan(&id, &behind, &busy); err != nil {
+// mark makes the node the owner of what was found, and holds back what waits.
+func (c *sqliteClaim) mark(ctx context.Context) error {
+	if len(c.behind) > 0 {
+		if _, err := c.exec(ctx, holdBack, numberList(c.behind)); err != nil {
 			return err
 		}
-		switch {
-		case behind:
-			others = append(others, id)
-		case !busy:
-			heads = append(heads, id)
-		}
+	}
+	if len(c.result.Work) == 0 {
 		return nil
-	}, dueHeads, int64(subscription), c.now, free+lookaheadRows)
-	if err != nil {
-		return false, err
 	}
-	for _, id := range others {
-		if _, err := c.exec(ctx, holdBack, id); err != nil {
-			return false, err
-		}
+	taken := make([]int64, len(c.result.Work))
+	for i := range c.result.Work {
+		taken[i] = c.result.Work[i].ID.ID
 	}
-	for _, id := range heads[:min(free, len(heads))] {
-		if err := c.take(ctx, takeOne, c.now, c.now+c.Lease.Microseconds(), c.Node, id); err != nil {
-			return false, err
-		}
-	}
-	return len(heads) > free || seen == free+lookaheadRows, nil
+	_, err := c.exec(ctx, take, c.now, c.now+c.Lease.Microseconds(), c.Node, numberList(taken))
+	return err
 }
 
-// take claims what the query finds.
-func (c *sqliteClaim) take(ctx context.Context, query string, args ...any) error {
-	return c.each(ctx, func(rows *sql.Rows) error {
-		var w pusher.Work
-		var t takenRow
-		var user, key sql.NullString
-		var first sql.NullInt64
-		var due int64
-		err := rows.Scan(&w.Subscription, &w.ID.ID, &w.ID.At, &w.App, &w.Fence, &w.Message.At, &w.Message.ID, &w.Topic, &user, &key,
-			&w.Attempt, &w.Tries, &w.Cause, &first, &due, &t.payloadAt, &t.payloadID, &t.grant)
-		if err != nil {
-			return err
-		}
-		w.User, w.Key, w.Attempt, w.Tries = user.String, key.String, w.Attempt+1, w.Tries+1
-		w.FirstAttempt, w.Created, w.Due = fromMicros(first), fromUnixMicro(w.ID.At), fromUnixMicro(due)
-		c.result.Work, c.rows = append(c.result.Work, w), append(c.rows, t)
-		return nil
-	}, query, args...)
+// dueRow is a row of endpointDue. It is empty where nothing is due, and but for
+// its id where the delivery has to wait for another one.
+type dueRow struct {
+	id, at, app, fence, messageAt, messageID sql.NullInt64
+	attempts, tries, cause, first, due       sql.NullInt64
+	keyNumber                                sql.NullInt64
+	topic, user, key                         sql.NullString
+	behind, busy, revoked                    sql.NullBool
+	body                                     []byte // empty where it is gone by its age
 }
 
-// load loads what is posted, and looks at the grants.
-func (c *sqliteClaim) load(ctx context.Context) error {
-	for i := range c.rows {
-		w, t := &c.result.Work[i], &c.rows[i]
-		err := c.one(ctx, []any{&w.KeyNumber, &w.Body}, loadPayload, t.payloadAt, t.payloadID)
-		if err != nil && !errors.Is(err, platform.ErrNotFound) { // else it is gone by its age
-			return err
-		}
-		if !t.grant.Valid {
-			continue
-		}
-		live, known := c.grants[t.grant.String]
-		if !known {
-			if err := c.one(ctx, []any{&live}, grantHolds, t.grant.String, c.now); err != nil {
-				return err
-			}
-			c.grants[t.grant.String] = live
-		}
-		w.Revoked = !live
+func (d *dueRow) work(subscription uint64) pusher.Work {
+	return pusher.Work{
+		ID: pusher.DeliveryID{At: d.at.Int64, ID: d.id.Int64}, Subscription: subscription, App: uint64(d.app.Int64), Fence: d.fence.Int64,
+		Message: pusher.MessageID{At: d.messageAt.Int64, ID: d.messageID.Int64}, Topic: d.topic.String, User: d.user.String, Key: d.key.String,
+		Attempt: int(d.attempts.Int64) + 1, Tries: int(d.tries.Int64) + 1, Cause: pusher.Cause(d.cause.Int64), //nolint:gosec // G115: written from a Cause
+		FirstAttempt: fromMicros(d.first), Created: fromUnixMicro(d.at.Int64), Due: fromUnixMicro(d.due.Int64),
+		Body: d.body, KeyNumber: int(d.keyNumber.Int64), Revoked: d.revoked.Bool,
 	}
-	return nil
+}
+
+// numberList is numbers in JSON.
+func numberList(numbers []int64) string {
+	list := []byte{'['}
+	for i, n := range numbers {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = strconv.AppendInt(list, n, 10)
+	}
+	return string(append(list, ']'))
 }

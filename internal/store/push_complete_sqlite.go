@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	claimedRowQuery = `SELECT attempts, tries, owed, first_attempt, claimed_at FROM push_queue WHERE id = ? AND state = 1 AND fence = ?`
-	deleteQueue     = `DELETE FROM push_queue WHERE id = ?`
-	requeue         = `UPDATE push_queue SET state = 0, due_at = ?, attempts = ?, tries = ?, first_attempt = ?, claimed_at = NULL, lease_until = NULL,
+	claimedRows = `SELECT id, fence, attempts, tries, owed, first_attempt, claimed_at FROM push_queue WHERE state = 1 AND id IN ` + listed
+	deleteQueue = `DELETE FROM push_queue WHERE id IN ` + listed
+	requeue     = `UPDATE push_queue SET state = 0, due_at = ?, attempts = ?, tries = ?, first_attempt = ?, claimed_at = NULL, lease_until = NULL,
 		node = NULL WHERE id = ?`
 	recordTry = `UPDATE push_deliveries SET state = ?, attempts = ?, fence = ?, delivered_at = coalesce(delivered_at, ?),
 		last_status = coalesce(?, last_status), last_class = coalesce(?, last_class) WHERE at = ? AND id = ?`
@@ -30,14 +30,9 @@ const (
 func (s *Store) completeSQLite(ctx context.Context, done []pusher.Completion) ([]bool, error) {
 	var had []bool
 	err := s.hot(ctx, func(ctx context.Context, c *conn) (err error) {
-		now := s.now().UnixMicro()
-		had = make([]bool, len(done))
-		for i := range done {
-			if had[i], err = c.complete(ctx, &done[i], now); err != nil {
-				return err
-			}
-		}
-		return nil
+		completion := &sqliteCompletion{conn: c, now: s.now().UnixMicro()}
+		had, err = completion.complete(ctx, done)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -45,58 +40,107 @@ func (s *Store) completeSQLite(ctx context.Context, done []pusher.Completion) ([
 	return had, nil
 }
 
-func (c *conn) complete(ctx context.Context, d *pusher.Completion, now int64) (had bool, err error) {
+// sqliteCompletion is a completion under way.
+type sqliteCompletion struct {
+	*conn
+	now int64
+	// claimed are the rows of the queue by their numbers, gone those that leave it.
+	claimed map[int64]claimedEntry
+	gone    []int64
+}
+
+// claimedEntry is what the queue knows of a claimed delivery.
+type claimedEntry struct {
+	fence, attempts, tries, owed, claimed int64
+	first                                 sql.NullInt64
+}
+
+func (c *sqliteCompletion) complete(ctx context.Context, done []pusher.Completion) ([]bool, error) {
+	if err := c.find(ctx, done); err != nil {
+		return nil, err
+	}
+	had := make([]bool, len(done))
+	for i := range done {
+		d := &done[i]
+		if err := c.record(ctx, d); err != nil {
+			return nil, err
+		}
+		row, ok := c.claimed[d.ID.ID]
+		if had[i] = ok && row.fence == d.Fence; !had[i] {
+			continue
+		}
+		if err := c.move(ctx, d, row); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.gone) == 0 {
+		return had, nil
+	}
+	_, err := c.exec(ctx, deleteQueue, numberList(c.gone))
+	return had, err
+}
+
+// find reads the rows that the deliveries have in the queue.
+func (c *sqliteCompletion) find(ctx context.Context, done []pusher.Completion) error {
+	ids := make([]int64, len(done))
+	for i := range done {
+		ids[i] = done[i].ID.ID
+	}
+	c.claimed = make(map[int64]claimedEntry, len(done))
+	return c.each(ctx, func(rows *sql.Rows) error {
+		var id int64
+		var e claimedEntry
+		err := rows.Scan(&id, &e.fence, &e.attempts, &e.tries, &e.owed, &e.first, &e.claimed)
+		c.claimed[id] = e
+		return err
+	}, claimedRows, numberList(ids))
+}
+
+// record writes what was attempted, whoever has the delivery now.
+func (c *sqliteCompletion) record(ctx context.Context, d *pusher.Completion) error {
 	if d.Body != nil {
 		if _, err := c.exec(ctx, replacePayload, d.Body, int64(d.KeyNumber), d.ID.At, d.ID.ID); err != nil {
-			return false, err
+			return err
 		}
 	}
-	if a := d.Attempt; a != nil {
-		if err := c.insertAttempt(ctx, d.ID, d.Fence, a); err != nil {
-			return false, err
-		}
+	if d.Attempt == nil {
+		return nil
 	}
-	var attempts, tries, owed, claimed int64
-	var first sql.NullInt64
-	err = c.each(ctx, func(rows *sql.Rows) error {
-		had = true
-		return rows.Scan(&attempts, &tries, &owed, &first, &claimed)
-	}, claimedRowQuery, d.ID.ID, d.Fence)
-	if err != nil || !had {
-		return false, err
-	}
+	return c.insertAttempt(ctx, d.ID, d.Fence, d.Attempt)
+}
+
+// move moves a delivery on, in the queue or out of it.
+func (c *sqliteCompletion) move(ctx context.Context, d *pusher.Completion, row claimedEntry) error {
 	var status sql.NullInt64
 	var class sql.NullString
 	if d.Attempt != nil {
-		attempts, tries = attempts+1, tries+1
-		if !first.Valid {
-			first = sql.NullInt64{Int64: claimed, Valid: true}
+		row.attempts, row.tries = row.attempts+1, row.tries+1
+		if !row.first.Valid {
+			row.first = sql.NullInt64{Int64: row.claimed, Valid: true}
 		}
 		status, class = sql.NullInt64{Int64: int64(d.Attempt.Status), Valid: true}, sql.NullString{String: string(d.Attempt.Class), Valid: true}
 	}
-	state, due, fence := d.State, now+d.Wait.Microseconds(), d.Fence
-	if owed > 0 {
-		state, due = pusher.Pending, now
+	state, due, fence := d.State, c.now+d.Wait.Microseconds(), d.Fence
+	if row.owed > 0 {
+		state, due = pusher.Pending, c.now
 	}
 	if state == pusher.Pending {
 		fence = 0 // the queue has it
-		_, err = c.exec(ctx, requeue, due, attempts, tries, first, d.ID.ID)
+		if _, err := c.exec(ctx, requeue, due, row.attempts, row.tries, row.first, d.ID.ID); err != nil {
+			return err
+		}
 	} else {
-		_, err = c.exec(ctx, deleteQueue, d.ID.ID)
+		c.gone = append(c.gone, d.ID.ID)
 	}
-	if err != nil {
-		return false, err
-	}
-	delivered := sql.NullInt64{Int64: now, Valid: d.State == pusher.Delivered}
-	if _, err := c.exec(ctx, recordTry, int64(state), attempts, fence, delivered, status, class, d.ID.At, d.ID.ID); err != nil {
-		return false, err
+	delivered := sql.NullInt64{Int64: c.now, Valid: d.State == pusher.Delivered}
+	if _, err := c.exec(ctx, recordTry, int64(state), row.attempts, fence, delivered, status, class, d.ID.At, d.ID.ID); err != nil {
+		return err
 	}
 	if state == pusher.Failed {
-		if _, err := c.exec(ctx, insertFailed, d.ID.At, d.ID.ID); err != nil {
-			return false, err
-		}
+		_, err := c.exec(ctx, insertFailed, d.ID.At, d.ID.ID)
+		return err
 	}
-	return true, nil
+	return nil
 }
 
 func (c *conn) insertAttempt(ctx context.Context, id pusher.DeliveryID, fence int64, a *pusher.Attempt) error {

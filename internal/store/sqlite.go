@@ -68,7 +68,7 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 	}
 	// One connection writes, so that writers queue here, where a deadline
 	// counts, and never meet a busy database. Readers see the last commit.
-	writer, err := sql.Open("sqlite", sqliteDSN(path, "_txlock=immediate", "_pragma=cache_size(-65536)"))
+	writer, err := sql.Open("sqlite", sqliteDSN(path, "_txlock=immediate", "_pragma=cache_size(-65536)", "_pragma=temp_store(2)"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
