@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
@@ -64,7 +65,7 @@ func (m *pushMetrics) collectors(e *engine) []prometheus.Collector {
 			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: name, Help: help,
 		}, func() float64 { return float64(of(e.pushStats())) })
 	}
-	return []prometheus.Collector{
+	collectors := []prometheus.Collector{
 		m.completed, m.duration, m.lag,
 		waiting("push_pending", "Deliveries that wait, on all nodes.", func(d *pusher.Depth) float64 { return float64(d.Pending) }),
 		waiting("push_delivering", "Deliveries under way, on all nodes.", func(d *pusher.Depth) float64 { return float64(d.Delivering) }),
@@ -81,6 +82,18 @@ func (m *pushMetrics) collectors(e *engine) []prometheus.Collector {
 		counted("push_leases_lost_total", "Deliveries that this node completed after its lease had ended.", func(s pusher.Stats) uint64 { return s.Lost }),
 		counted("push_leases_rescued_total", "Deliveries that this node took from nodes that died.", func(s pusher.Stats) uint64 { return s.Rescued }),
 	}
+	for _, status := range []platform.SubscriptionStatus{platform.Delivering, platform.Paused, platform.Disabled, platform.Unverified} {
+		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "push_endpoints",
+			Help: "Endpoints that apps have subscribed with, by their state.", ConstLabels: prometheus.Labels{"state": string(status)},
+		}, func() float64 {
+			if e.gate.Load() == nil {
+				return 0
+			}
+			return float64(e.pusher.Subscriptions()[status])
+		}))
+	}
+	return collectors
 }
 
 // pushStats are the pusher's figures; none before the store is open.

@@ -3,6 +3,8 @@ package pusher
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 // Stats are the figures of this node since it started.
@@ -22,6 +24,19 @@ type Stats struct {
 	// open.
 	Endpoints int `json:"endpoints"`
 	Open      int `json:"circuits_open"`
+}
+
+// Subscriptions counts the subscriptions of all apps by their status.
+func (p *Pusher) Subscriptions() map[platform.SubscriptionStatus]int {
+	count := map[platform.SubscriptionStatus]int{}
+	if d := p.subscribers.Load(); d != nil {
+		for _, shard := range d.endpoints {
+			for _, e := range shard {
+				count[e.Status]++
+			}
+		}
+	}
+	return count
 }
 
 // Observation is a completion, for those who measure.
