@@ -336,6 +336,17 @@ func eventually(t *testing.T, what string, check func() error) {
 	}
 }
 
+// awaitLog waits until the log has a text behind mark.
+func (n *node) awaitLog(mark int, text string) {
+	n.t.Helper()
+	eventually(n.t, "the log tells: "+text, func() error {
+		if !strings.Contains(n.log.String()[mark:], text) {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+}
+
 // logBuffer collects what a server prints.
 type logBuffer struct {
 	mu  sync.Mutex

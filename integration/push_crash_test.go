@@ -25,11 +25,25 @@ type publishers struct {
 	// acknowledged are the ids of messages by the orders that they are about.
 	acknowledged map[string]string
 	refusals     []string
+	// patient: a store that is not there is no refusal, but told of here.
+	patient chan struct{}
 }
 
 // publishing starts so many publishers; their orders begin with prefix.
 func (p *pushing) publishing(prefix string, count int) *publishers {
 	s := &publishers{stop: make(chan struct{}), acknowledged: map[string]string{}}
+	s.start(p, prefix, count)
+	return s
+}
+
+// publishingPatiently is publishing through times in which the store is away.
+func (p *pushing) publishingPatiently(prefix string, count int) *publishers {
+	s := &publishers{stop: make(chan struct{}), acknowledged: map[string]string{}, patient: make(chan struct{}, 1)}
+	s.start(p, prefix, count)
+	return s
+}
+
+func (s *publishers) start(p *pushing, prefix string, count int) {
 	for i := range count {
 		s.work.Go(func() {
 			for number := 0; ; number++ {
@@ -42,7 +56,16 @@ func (p *pushing) publishing(prefix string, count int) *publishers {
 			}
 		})
 	}
-	return s
+}
+
+// awaitRefusal waits until a message is refused since the store is away.
+func (s *publishers) awaitRefusal(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.patient:
+	case <-time.After(patience):
+		require.FailNow(t, "messages are accepted all the time")
+	}
 }
 
 // insist publishes an order until it is acknowledged, or refused.
@@ -53,6 +76,13 @@ func (s *publishers) insist(n *node, user, id string) {
 		status, body, err := n.tryPublish(m)
 		if err != nil && time.Now().Before(deadline) {
 			continue // nobody listens, or the connection broke
+		}
+		if s.patient != nil && status == http.StatusServiceUnavailable && time.Now().Before(deadline) {
+			select {
+			case s.patient <- struct{}{}:
+			default:
+			}
+			continue
 		}
 		var a accepted
 		s.mu.Lock()

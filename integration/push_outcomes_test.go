@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -137,12 +138,7 @@ func TestPushEndpointGone(t *testing.T) {
 		first := p.published(order(p.user, "1001"))
 		p.awaitMessage(first.ID, "suspended")
 		require.Contains(t, p.cli("subscription", "show", p.sub), "disabled")
-		eventually(t, "the log tells so", func() error {
-			if !strings.Contains(p.log.String(), "an endpoint is disabled") {
-				return fmt.Errorf("it does not")
-			}
-			return nil
-		})
+		p.awaitLog(0, "an endpoint is disabled")
 		second := p.published(order(p.user, "1002"))
 		require.Equal(t, 1, second.Deliveries)
 		p.awaitMessage(second.ID, "suspended")
@@ -153,6 +149,31 @@ func TestPushEndpointGone(t *testing.T) {
 		p.awaitMessage(first.ID, "delivered")
 		p.awaitMessage(second.ID, "delivered")
 		require.Equal(t, 2, distinct(p.inbox.arrivals()))
+	})
+}
+
+// TestPushEndpointDead: an endpoint that has failed for too long is disabled;
+// the log, the record and an event tell so, and it goes on when it is resumed.
+func TestPushEndpointDead(t *testing.T) {
+	onStores(t, func(t *testing.T, storage string) {
+		config := pushConfig(storage, "disable_after 2s\nschedule 1s 1s 1s 1s 1s 1s 1s 1s 1s")
+		p := startPushing(t, strings.Replace(config, "format open_platform", "format open_platform\n\t\tlevel DEBUG", 1))
+		p.inbox.fails(http.StatusInternalServerError)
+		a := p.published(order(p.user, "1001"))
+		d := p.awaitMessage(a.ID, "suspended")
+		require.GreaterOrEqual(t, len(d.AttemptLog), 3)
+		var shown struct{ Status, Reason string }
+		require.NoError(t, json.Unmarshal([]byte(p.cli("subscription", "show", p.sub, "--json")), &shown))
+		require.Equal(t, "disabled", shown.Status)
+		require.Contains(t, shown.Reason, "500")
+		p.awaitLog(0, "an endpoint is disabled")
+		p.awaitLog(0, `"name":"open_platform_endpoint_disabled"`)
+		_, metrics := p.api(http.MethodGet, "/metrics", nil)
+		require.Contains(t, string(metrics), `caddy_open_platform_push_endpoints{state="disabled"} 1`)
+
+		p.inbox.answers(nil)
+		p.cli("subscription", "resume", p.sub)
+		p.awaitMessage(a.ID, "delivered")
 	})
 }
 
@@ -249,4 +270,49 @@ func TestPublishBySignature(t *testing.T) {
 	other.Secret = stranger.Secret
 	send(t, client, signed(other)).refused(t, http.StatusUnauthorized, "signature_invalid")
 	require.Len(t, p.deliveries(), 1)
+}
+
+// TestPublishByCertificate: a service publishes by a client certificate that
+// Caddy verified; nobody gets as far without one, or with a stranger's.
+func TestPublishByCertificate(t *testing.T) {
+	const storage = "storage sqlite ./data/openplatform.db"
+	p := startPushing(t, pushConfig(storage, ""))
+	authority, stranger := newAuthority(t), newAuthority(t)
+	p.write("services.pem", authority.pem)
+	config := strings.Replace(pushConfig(storage, ""), "check_schema", "client_certificates", 1)
+	config = strings.Replace(config, "http://127.0.0.1:%publish% {", `https://localhost:%publish% {
+	tls internal {
+		client_auth {
+			mode verify_if_given
+			trust_pool file services.pem
+		}
+	}`, 1)
+	p.write("Caddyfile", p.fill(config)) // so that it is waited for
+	status, said := p.reload(config)
+	require.Equal(t, http.StatusOK, status, said)
+	p.await()
+
+	url := "https://localhost:" + p.word("publish") + "/messages"
+	body, err := json.Marshal(order(p.user, "1001"))
+	require.NoError(t, err)
+	publish := func(certificates ...tls.Certificate) (*http.Response, error) {
+		client := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots(), Certificates: certificates}}}
+		defer client.CloseIdleConnections()
+		return client.Post(url, "application/json", bytes.NewReader(body))
+	}
+	resp, err := publish()
+	require.NoError(t, err)
+	got := whole(t, resp)
+	got.refused(t, http.StatusForbidden, "publisher_denied")
+	require.Contains(t, string(got.body), "with a client certificate")
+	if resp, err = publish(stranger.issue(t)); err == nil {
+		whole(t, resp).refused(t, http.StatusForbidden, "publisher_denied") // the client did not send it
+	}
+	require.Empty(t, p.deliveries())
+
+	resp, err = publish(authority.issue(t))
+	require.NoError(t, err)
+	got = whole(t, resp)
+	require.Equal(t, http.StatusAccepted, got.StatusCode, "%s", got.body)
+	p.inbox.awaitCount(1)
 }

@@ -87,7 +87,13 @@ type pushing struct {
 // merchant.
 func startPushing(t *testing.T, config string, flags ...string) *pushing {
 	t.Helper()
-	n := newNode(t)
+	return newNode(t).startPushing(config, flags...)
+}
+
+// startPushing is the same for a node that is there.
+func (n *node) startPushing(config string, flags ...string) *pushing {
+	t := n.t
+	t.Helper()
 	n.openShop()
 	n.write("shop.openapi.yaml", n.fill(topicCatalog))
 	n.configure(config)
