@@ -8,6 +8,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/testserver/chromium"
 )
 
 // person clicks in a Chromium of its own.
@@ -18,20 +20,7 @@ type person struct {
 
 func newPerson(t *testing.T) *person {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.IgnoreCertErrors,
-		chromedp.Flag("lang", "en"), chromedp.WindowSize(1280, 844),
-		// Nothing is asked of the world, whatever pages want to load.
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"))
-	if os.Getuid() == 0 {
-		options = append(options, chromedp.NoSandbox)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	t.Cleanup(cancel)
-	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(stop)
-	ctx, closeTab := chromedp.NewContext(ctx)
-	t.Cleanup(closeTab)
-	return &person{t, ctx}
+	return &person{t, chromium.New(t, 2*patience, "en", 1280)}
 }
 
 // goes opens an address and waits until the page has loaded.

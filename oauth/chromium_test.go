@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	core "github.com/caddy-openplatform/openplatform/internal/oauth"
+	"github.com/caddy-openplatform/openplatform/internal/testserver/chromium"
 )
 
 // patience bounds what Chromium does on a busy machine.
@@ -51,17 +52,7 @@ type tab struct {
 // open starts Chromium.
 func (s screen) open(t *testing.T) *tab {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.IgnoreCertErrors, chromedp.Flag("lang", s.language), chromedp.WindowSize(int(s.width), 844))
-	if os.Getuid() == 0 {
-		options = append(options, chromedp.NoSandbox)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(stop)
-	ctx, closeTab := chromedp.NewContext(ctx)
-	t.Cleanup(closeTab)
+	ctx := chromium.New(t, patience, s.language, int(s.width))
 	b := &tab{t: t, ctx: ctx, screen: s, pictures: os.Getenv("SCREENSHOTS"), complaints: make(chan string, 64)}
 	if b.pictures == "" {
 		b.pictures = t.TempDir()
