@@ -162,6 +162,13 @@ func (w *world) start(tb testing.TB, name string, s pusher.Store, set pusher.Set
 	return n
 }
 
+// delivered waits until the node has counted so many deliveries, which it does
+// after they were recorded.
+func (n *node) delivered(tb testing.TB, want uint64) {
+	tb.Helper()
+	until(tb, func() bool { return n.Stats().Delivered == want }, "%d deliveries are counted", want)
+}
+
 // publish publishes n messages of a topic, and returns their IDs.
 func (n *node) publish(tb testing.TB, topic string, count int, keys ...string) (ids []string) {
 	tb.Helper()
