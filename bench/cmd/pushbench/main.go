@@ -21,13 +21,13 @@ import (
 
 // The parts, and the engines that each of them runs on.
 var (
-	parts   = []string{"drain", "publish", "latency", "sustained"}
+	parts   = []string{"drain", "publish", "latency", "sustained", "memory"}
 	engines = []string{sqliteEngine, postgresEngine}
 )
 
 // settings are the command line.
 type settings struct {
-	n, runs           int
+	n, runs, pending  int
 	duration, sustain time.Duration
 	only, engines     []string
 }
@@ -67,6 +67,7 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.IntVar(&s.runs, "runs", 5, "runs of the parts drain and publish")
 	f.DurationVar(&s.duration, "duration", 3*time.Second, "length of a run of the part publish, and of each rate of the part latency twice that")
 	f.DurationVar(&s.sustain, "sustain", time.Minute, "length of the part sustained, on each engine")
+	f.IntVar(&s.pending, "pending", 1_000_000, "deliveries that wait in the part memory")
 	f.StringVar(&only, "only", strings.Join(parts, ","), "the parts to measure")
 	f.StringVar(&on, "engines", strings.Join(engines, ","), "the engines to measure on")
 	if err := f.Parse(args); err != nil {
@@ -85,8 +86,8 @@ func parse(args []string, out io.Writer) (settings, error) {
 	switch {
 	case s.n < 100:
 		return s, fmt.Errorf("-n: %d is too few; want 100 or more", s.n)
-	case s.runs < 1:
-		return s, errors.New("-runs: it must not be that small")
+	case s.runs < 1 || s.pending < 1:
+		return s, errors.New("-runs and -pending: too small; want 1 or more")
 	case s.duration < 100*time.Millisecond || s.sustain < 100*time.Millisecond:
 		return s, errors.New("-duration and -sustain: too short; want 100ms or more")
 	}
@@ -121,7 +122,7 @@ func run(ctx context.Context, s settings, out, progress io.Writer) (err error) {
 		return err
 	}
 	defer r.sink.stop()
-	measures := map[string]func(context.Context) error{"drain": r.drain, "publish": r.publish, "latency": r.latency, "sustained": r.sustained}
+	measures := map[string]func(context.Context) error{"drain": r.drain, "publish": r.publish, "latency": r.latency, "sustained": r.sustained, "memory": r.memory}
 	for _, part := range parts {
 		if !slices.Contains(s.only, part) {
 			continue

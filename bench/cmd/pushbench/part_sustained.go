@@ -127,7 +127,7 @@ func emptied(ctx context.Context, room chan struct{}) error {
 // cores is how many of them were busy.
 func cores(cpu, wall time.Duration) float64 { return cpu.Seconds() / max(wall.Seconds(), 1e-9) }
 
-func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
+func mebibytes[N int64 | uint64](n N) float64 { return float64(n) / (1 << 20) }
 
 // size is what messages take on the disk: the tables with their indexes, or the
 // file of SQLite with its log.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -78,6 +79,20 @@ func (r *rig) newWorld(ctx context.Context, engine string, targets []string) (*w
 		return nil, errors.Join(fmt.Errorf("filling the store: %w", err), w.store.Close())
 	}
 	return w, nil
+}
+
+// remove removes a store that is closed. PostgreSQL's goes with its server.
+func (w *world) remove() error {
+	if w.database != nil {
+		return nil
+	}
+	var err error
+	for _, file := range []string{w.dsn, w.dsn + "-wal", w.dsn + "-shm"} {
+		if e := os.Remove(file); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("removing a store: %w", e))
+		}
+	}
+	return err
 }
 
 // fill adds the apps, their keys, topics and subscriptions.
