@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,7 +59,7 @@ func (d *disk) fill() {
 	f, err := os.OpenFile(d.ballast(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	require.NoError(d.t, err)
 	_, err = io.Copy(f, zeros{})
-	require.True(d.t, errors.Is(err, syscall.ENOSPC), "%v", err)
+	require.ErrorIs(d.t, err, syscall.ENOSPC)
 	require.NoError(d.t, f.Close())
 }
 

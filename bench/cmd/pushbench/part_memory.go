@@ -117,5 +117,5 @@ func resident() (uint64, error) {
 	if _, err := fmt.Sscan(string(text), &all, &resident); err != nil {
 		return 0, fmt.Errorf("reading the memory: %w", err)
 	}
-	return resident * uint64(os.Getpagesize()), nil //nolint:gosec // G115: a page's size
+	return resident * uint64(os.Getpagesize()), nil
 }
