@@ -117,6 +117,10 @@ func testPushPlans(t *testing.T, e engineTest) {
 		where := sel.indexed.and(sel.rest)
 		requireIndexed(t, p, name, c.index, p.plan(t, `SELECT `+queueValues+` FROM `+sel.from+stateJoins+where.String()+sel.oldestFirst(), where.args...), true)
 	}
+	// Whoever subscribes to nothing is not looked at.
+	for name, query := range map[string]string{"apps": subscribersQuery, "app_packages": subscriberPackages} {
+		require.NotRegexp(t, `(?m)^SCAN `+name+`|Seq Scan on `+name, p.plan(t, query), name)
+	}
 	query, args := selectDeliveries(pusher.Filter{Message: pusher.MessageID{At: testTime.Add(5 * day).UnixMicro(), ID: 6}}).newest(recordColumns, recordJoins, pusher.Cursor{}, 10)
 	requireIndexed(t, p, "message", "message_at_message_id_idx|push_deliveries_message", p.plan(t, query, args...), false)
 	// One delivery is looked for where it is.

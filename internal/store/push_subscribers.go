@@ -13,6 +13,14 @@ import (
 // subscribersBatch is how many apps are asked for by one statement.
 const subscribersBatch = 256
 
+const (
+	// subscribing are the numbers of the apps that the pusher knows: few of all
+	// that there are, so each query goes by them.
+	subscribing        = `(SELECT app FROM subscriptions UNION SELECT app FROM push_keys)`
+	subscribersQuery   = `SELECT ` + appColumns + ` FROM apps WHERE number IN ` + subscribing
+	subscriberPackages = `SELECT app, package, valid_from, valid_until FROM app_packages WHERE app IN ` + subscribing
+)
+
 // Subscribers loads the apps that have subscriptions or push keys, by number:
 // all of them, or those of the numbers. Of an app there is what the pusher goes
 // by, and no credential.
@@ -54,7 +62,7 @@ func (r *reader) subscribers(ctx context.Context, all *[]platform.Subscriber, co
 	err := r.each(ctx, func(rows *sql.Rows) error {
 		*all = append(*all, platform.Subscriber{})
 		return scanApp(rows, &(*all)[len(*all)-1].App)
-	}, `SELECT `+appColumns+` FROM apps WHERE number IN (SELECT app FROM subscriptions UNION SELECT app FROM push_keys)`+only("number")+` ORDER BY number`, args...)
+	}, subscribersQuery+only("number")+` ORDER BY number`, args...)
 	if err != nil {
 		return err
 	}
@@ -86,7 +94,7 @@ func (r *reader) subscriberPackages(ctx context.Context, byNumber map[uint64]*pl
 			s.App.Packages = append(s.App.Packages, g)
 		}
 		return err
-	}, `SELECT app, package, valid_from, valid_until FROM app_packages WHERE 1 = 1`+only+` ORDER BY app, package`, args...)
+	}, subscriberPackages+only+` ORDER BY app, package`, args...)
 }
 
 func (r *reader) subscriberSubscriptions(ctx context.Context, byNumber map[uint64]*platform.Subscriber, only func(string) string, args ...any) error {
