@@ -65,7 +65,7 @@ const (
 		SELECT t.subscription, t.oldest, t.id, t.at, t.app, t.fence, t.message_at, t.message_id, t.topic, coalesce(t.user_id, ''), coalesce(t.order_key, ''),
 			t.attempts, t.tries, t.cause, t.first_attempt, t.due_at, t.payload_at, t.payload_id, p.key_number, p.body,
 			t.grant_id IS NOT NULL AND NOT EXISTS (
-				SELECT 1 FROM grants g WHERE g.id = t.grant_id AND g.revoked_at IS NULL AND g.expires_at > (SELECT now FROM clock))
+				SELECT 1 FROM grants g WHERE g.id = t.grant_id AND ` + grantHolds + `(SELECT now FROM clock))
 		FROM taken t LEFT JOIN push_payloads p ON p.at = t.payload_at AND p.id = t.payload_id AND p.at >= $9
 		UNION ALL
 		SELECT m.subscription, 0, 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, 0::smallint, NULL, min(m.due_at), 0, 0, NULL, NULL, bool_or(m.more) FROM (

@@ -29,7 +29,7 @@ const (
 			EXISTS (SELECT 1 FROM push_queue WHERE subscription = ?1 AND held), d.id, d.behind, d.busy,
 			q.at, q.app, ` + claimedFence + `, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, attempts, ` + claimedTries + `, ` + claimedCause + `,
 			` + claimedFirst + `, q.due_at, p.key_number, p.body,
-			q.grant_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.id = q.grant_id AND g.revoked_at IS NULL AND g.expires_at > ?2)
+			q.grant_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.id = q.grant_id AND ` + grantHolds + `?2)
 		FROM subscriptions s
 		LEFT JOIN (SELECT w.id,
 				?4 AND w.order_key IS NOT NULL AND

@@ -148,12 +148,24 @@ func TestClaimRevoked(t *testing.T) {
 			require.Equal(p, want[w[i].Message.ID], w[i].Revoked)
 		}
 		require.Equal(p, []bool{true}, p.complete(done(w[0], pusher.Pending, 0)))
+
+		for _, status := range []platform.UserStatus{platform.UserDisabled, platform.UserActive} {
+			user.Status = status
+			put(p, p.Store, func(ctx context.Context, tx platform.Tx) error { return tx.PutUser(ctx, user) })
+			granted, err = p.Granted(p.Context(), platform.Production, []string{"u1"})
+			require.NoError(p, err)
+			require.Equal(p, status == platform.UserDisabled, len(granted) == 0)
+			w = p.claim(endpoint(sub)).Work
+			require.Len(p, w, 1)
+			require.Equal(p, status == platform.UserDisabled, w[0].Revoked)
+			require.Equal(p, []bool{true}, p.complete(done(w[0], pusher.Pending, 0)))
+		}
 		p.run(`UPDATE grants SET revoked_at = ? WHERE id = 'live'`, p.now().UnixMicro())
 		w = p.claim(endpoint(sub)).Work
 		require.True(p, w[0].Revoked, "it ended meanwhile")
 		cancel := pusher.Completion{ID: w[0].ID, Subscription: sub, Fence: w[0].Fence, State: pusher.Cancelled}
 		require.Equal(p, []bool{true}, p.complete(cancel))
-		require.Equal(p, recorded{State: pusher.Cancelled, Attempts: 1, Status: 500, Class: pusher.ErrStatus, Fence: 2}, p.recorded(w[0].ID))
+		require.Equal(p, recorded{State: pusher.Cancelled, Attempts: 3, Status: 500, Class: pusher.ErrStatus, Fence: 4}, p.recorded(w[0].ID))
 	})
 }
 

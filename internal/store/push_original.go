@@ -30,10 +30,14 @@ func (s *Store) Original(ctx context.Context, id pusher.MessageID) (*pusher.Mess
 }
 
 const (
+	// grantHolds holds for a grant that gives an app messages at the time that
+	// follows. A disabled merchant's do not, as its tokens do not.
+	grantHolds = `g.revoked_at IS NULL AND NOT EXISTS (SELECT 1 FROM users m WHERE m.id = g.user_id AND m.status = 'disabled') AND g.expires_at > `
+
 	grantedPostgres = `SELECT g.id, g.user_id, a.id, g.app, g.environment, g.scopes, g.created_at, g.expires_at
 		FROM unnest($1::text[]) AS u (id) JOIN grants g ON g.user_id = u.id JOIN apps a ON a.number = g.app
-		WHERE g.environment = $2 AND g.revoked_at IS NULL AND g.expires_at > ` + sqlNow
-	grantedSQLite = grantQuery + ` WHERE g.user_id IN (SELECT value FROM json_each(?)) AND g.environment = ? AND g.revoked_at IS NULL AND g.expires_at > ?`
+		WHERE g.environment = $2 AND ` + grantHolds + sqlNow
+	grantedSQLite = grantQuery + ` WHERE g.user_id IN (SELECT value FROM json_each(?)) AND g.environment = ? AND ` + grantHolds + `?`
 )
 
 // Granted lists the grants of the users that hold now.
