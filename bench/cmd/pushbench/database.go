@@ -14,7 +14,7 @@ import (
 )
 
 // serverTimeout bounds a question to PostgreSQL.
-const serverTimeout = 10 * time.Second
+const serverTimeout = time.Minute
 
 // database is a PostgreSQL server, with its main process.
 type database struct {
@@ -64,6 +64,19 @@ func (d *database) ask(ctx context.Context, dsn string, questions func(context.C
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	return questions(ctx, conn)
+}
+
+// settle has the server write to the disk what was changed before, so that it
+// does not do so while something else is measured.
+func (d *database) settle(ctx context.Context) error {
+	err := d.ask(ctx, d.URL("postgres"), func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "CHECKPOINT")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("having PostgreSQL write to its disk: %w", err)
+	}
+	return nil
 }
 
 // cpuTime is that of all processes of the server.

@@ -95,6 +95,11 @@ func (r *rig) latencyOn(ctx context.Context, engine string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.store.Close()) }()
+	if w.database != nil {
+		if err := w.database.settle(ctx); err != nil {
+			return err
+		}
+	}
 	arrived := make(chan int64, 1<<20)
 	node, running, err := w.start(ctx, func(soFar int64) { arrived <- soFar })
 	if err != nil {
