@@ -14,11 +14,11 @@ import (
 const subscribersBatch = 256
 
 const (
-	// subscribing are the numbers of the apps that the pusher knows: few of all
+	// subscribing are the numbers of all apps that the pusher knows: few of those
 	// that there are, so each query goes by them.
 	subscribing        = `(SELECT app FROM subscriptions UNION SELECT app FROM push_keys)`
-	subscribersQuery   = `SELECT ` + appColumns + ` FROM apps WHERE number IN ` + subscribing
-	subscriberPackages = `SELECT app, package, valid_from, valid_until FROM app_packages WHERE app IN ` + subscribing
+	subscribersQuery   = `SELECT ` + appColumns + ` FROM apps WHERE number IN `
+	subscriberPackages = `SELECT app, package, valid_from, valid_until FROM app_packages WHERE app IN `
 )
 
 // Subscribers loads the apps that have subscriptions or push keys, by number:
@@ -28,7 +28,7 @@ func (s *Store) Subscribers(ctx context.Context, apps ...uint64) ([]platform.Sub
 	all := []platform.Subscriber{}
 	err := s.view(ctx, func(r *reader) error {
 		if len(apps) == 0 {
-			return r.subscribers(ctx, &all, ``)
+			return r.subscribers(ctx, &all, subscribing)
 		}
 		apps = slices.Clone(apps)
 		slices.Sort(apps)
@@ -37,7 +37,7 @@ func (s *Store) Subscribers(ctx context.Context, apps ...uint64) ([]platform.Sub
 			for i := range args {
 				args[i] = some[min(i, len(some)-1)]
 			}
-			if err := r.subscribers(ctx, &all, ` AND %s IN (?`+strings.Repeat(", ?", subscribersBatch-1)+`)`, args...); err != nil {
+			if err := r.subscribers(ctx, &all, `(?`+strings.Repeat(", ?", subscribersBatch-1)+`)`, args...); err != nil {
 				return err
 			}
 		}
@@ -46,23 +46,17 @@ func (s *Store) Subscribers(ctx context.Context, apps ...uint64) ([]platform.Sub
 	if err != nil {
 		return nil, fmt.Errorf("loading subscribers: %w", err)
 	}
-	return all, nil
+	// Those that were asked for may have neither.
+	return slices.DeleteFunc(all, func(s platform.Subscriber) bool { return len(s.Subscriptions)+len(s.Keys) == 0 }), nil
 }
 
-// subscribers adds the apps that the condition, about a column with the app's
-// number, finds.
-func (r *reader) subscribers(ctx context.Context, all *[]platform.Subscriber, condition string, args ...any) error {
-	only := func(column string) string {
-		if condition == "" {
-			return ""
-		}
-		return fmt.Sprintf(condition, column)
-	}
+// subscribers adds the apps whose numbers are among those of a list in SQL.
+func (r *reader) subscribers(ctx context.Context, all *[]platform.Subscriber, among string, args ...any) error {
 	first := len(*all)
 	err := r.each(ctx, func(rows *sql.Rows) error {
 		*all = append(*all, platform.Subscriber{})
 		return scanApp(rows, &(*all)[len(*all)-1].App)
-	}, subscribersQuery+only("number")+` ORDER BY number`, args...)
+	}, subscribersQuery+among+` ORDER BY number`, args...)
 	if err != nil {
 		return err
 	}
@@ -70,20 +64,20 @@ func (r *reader) subscribers(ctx context.Context, all *[]platform.Subscriber, co
 	for i := first; i < len(*all); i++ {
 		byNumber[(*all)[i].App.Number] = &(*all)[i]
 	}
-	if err := r.subscriberPackages(ctx, byNumber, only("app"), args...); err != nil {
+	if err := r.subscriberPackages(ctx, byNumber, among, args...); err != nil {
 		return err
 	}
-	if err := r.subscriberSubscriptions(ctx, byNumber, only, args...); err != nil {
+	if err := r.subscriberSubscriptions(ctx, byNumber, among, args...); err != nil {
 		return err
 	}
 	return r.eachPushKey(ctx, func(app uint64, k platform.PushKey) {
 		if s := byNumber[app]; s != nil {
 			s.Keys = append(s.Keys, k)
 		}
-	}, `1 = 1`+only("k.app"), args...)
+	}, `k.app IN `+among, args...)
 }
 
-func (r *reader) subscriberPackages(ctx context.Context, byNumber map[uint64]*platform.Subscriber, only string, args ...any) error {
+func (r *reader) subscriberPackages(ctx context.Context, byNumber map[uint64]*platform.Subscriber, among string, args ...any) error {
 	return r.each(ctx, func(rows *sql.Rows) error {
 		var app uint64
 		var g platform.PackageGrant
@@ -94,10 +88,10 @@ func (r *reader) subscriberPackages(ctx context.Context, byNumber map[uint64]*pl
 			s.App.Packages = append(s.App.Packages, g)
 		}
 		return err
-	}, subscriberPackages+only+` ORDER BY app, package`, args...)
+	}, subscriberPackages+among+` ORDER BY app, package`, args...)
 }
 
-func (r *reader) subscriberSubscriptions(ctx context.Context, byNumber map[uint64]*platform.Subscriber, only func(string) string, args ...any) error {
+func (r *reader) subscriberSubscriptions(ctx context.Context, byNumber map[uint64]*platform.Subscriber, among string, args ...any) error {
 	topics := map[uint64][]string{}
 	err := r.each(ctx, func(rows *sql.Rows) error {
 		var subscription uint64
@@ -105,7 +99,7 @@ func (r *reader) subscriberSubscriptions(ctx context.Context, byNumber map[uint6
 		err := rows.Scan(&subscription, &topic)
 		topics[subscription] = append(topics[subscription], topic)
 		return err
-	}, `SELECT subscription, topic FROM subscription_topics WHERE 1 = 1`+only("app")+` ORDER BY subscription, topic`, args...)
+	}, `SELECT subscription, topic FROM subscription_topics WHERE app IN `+among+` ORDER BY subscription, topic`, args...)
 	if err != nil {
 		return err
 	}
@@ -119,5 +113,5 @@ func (r *reader) subscriberSubscriptions(ctx context.Context, byNumber map[uint6
 			s.Subscriptions = append(s.Subscriptions, sub)
 		}
 		return nil
-	}, subscriptionQuery+` WHERE 1 = 1`+only("s.app")+` ORDER BY s.number`, args...)
+	}, subscriptionQuery+` WHERE s.app IN `+among+` ORDER BY s.number`, args...)
 }

@@ -67,7 +67,9 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	// One connection writes, so that writers queue here, where a deadline
-	// counts, and never meet a busy database. Readers see the last commit.
+	// counts, and never meet a busy database. Readers see the last commit. What
+	// undoes one statement, or one piece of work, is kept in memory: else it is a
+	// file, written with each page that is changed.
 	writer, err := sql.Open("sqlite", sqliteDSN(path, "_txlock=immediate", "_pragma=cache_size(-65536)", "_pragma=temp_store(2)"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
