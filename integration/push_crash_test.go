@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -77,7 +78,7 @@ func (s *publishers) insist(n *node, user, id string) {
 		if err != nil && time.Now().Before(deadline) {
 			continue // nobody listens, or the connection broke
 		}
-		if s.patient != nil && status == http.StatusServiceUnavailable && time.Now().Before(deadline) {
+		if s.patient != nil && status == http.StatusServiceUnavailable && bytes.Contains(body, []byte("store_unavailable")) && time.Now().Before(deadline) {
 			select {
 			case s.patient <- struct{}{}:
 			default:

@@ -80,6 +80,11 @@ func insist(client *http.Client, req *http.Request) (*http.Response, error) {
 		if err == nil || try == 5 {
 			return resp, err
 		}
+		if req.GetBody != nil { // the try before may have read it
+			if req.Body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
 	}
 }
 
