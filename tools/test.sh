@@ -20,6 +20,9 @@ command -v npm >/dev/null 2>&1 || missing="$missing npm"
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 # Root can cut a network for a test; anybody else puts a relay into it.
 [ "$(id -u)" -ne 0 ] || command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
+# A test mounts a small disk in a namespace of its own.
+command -v nsenter >/dev/null 2>&1 || missing="$missing util-linux"
+command -v mount >/dev/null 2>&1 || missing="$missing mount"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
     apt-get update -q
