@@ -149,11 +149,16 @@ func (p *pushing) drained(acknowledged map[string]string) (duplicates int) {
 type gate struct {
 	held chan struct{} // one for each message that waits for its answer
 	open chan struct{}
+	once sync.Once
 }
+
+// release opens the gate.
+func (g *gate) release() { g.once.Do(func() { close(g.open) }) }
 
 // shut has the inbox answer no more, until the gate is opened.
 func (b *inbox) shut() *gate {
 	g := &gate{held: make(chan struct{}, 1000), open: make(chan struct{})}
+	b.t.Cleanup(g.release)
 	b.answers(func(w http.ResponseWriter, _ *arrived) {
 		g.held <- struct{}{}
 		<-g.open
@@ -175,6 +180,24 @@ func (g *gate) await(t *testing.T, count int) {
 	}
 }
 
+// leasesEnd waits until nothing belongs any more to a process that was killed:
+// until then fewer requests than usual are under way.
+func (p *pushing) leasesEnd() {
+	p.t.Helper()
+	first := map[string]bool{}
+	for _, d := range p.deliveries("--state", "delivering", "--limit", "1000") {
+		first[d.ID] = true
+	}
+	eventually(p.t, "leases end", func() error {
+		for _, d := range p.deliveries("--state", "delivering", "--limit", "1000") {
+			if first[d.ID] {
+				return fmt.Errorf("%s is still under way", d.ID)
+			}
+		}
+		return nil
+	})
+}
+
 // TestPushKilled kills the server while messages are published and pushed:
 // nothing that was acknowledged is lost, and what comes twice was under way.
 func TestPushKilled(t *testing.T) {
@@ -185,10 +208,11 @@ func TestPushKilled(t *testing.T) {
 			p.inbox.awaitCount(len(p.inbox.arrivals()) + 60)
 			if round%2 == 1 {
 				// Requests that have come and are not answered.
+				p.leasesEnd()
 				g := p.inbox.shut()
 				g.await(t, defaultConcurrency)
 				p.kill()
-				close(g.open)
+				g.release()
 				p.inbox.answers(nil)
 			} else {
 				p.kill()

@@ -91,7 +91,7 @@ func TestPushNodeKilled(t *testing.T) {
 	g.await(t, 40)
 	p.kill()
 	killed := time.Now()
-	close(g.open)
+	g.release()
 	p.inbox.answers(nil)
 	p.node = other
 	duplicates := p.drained(messages)

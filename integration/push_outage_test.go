@@ -25,7 +25,7 @@ func TestPushDatabaseGoesAway(t *testing.T) {
 			mark := len(p.log.String())
 			o.begins(server)
 			p.inbox.answers(nil)
-			close(g.open)
+			g.release()
 			p.waitHealth(adminapi.Degraded, "store")
 			s.awaitRefusal(t)
 			p.awaitLog(mark, "saving what became of deliveries")
@@ -56,7 +56,7 @@ func TestPushDiskFull(t *testing.T) {
 	disk.fill()
 	s.awaitRefusal(t)
 	p.inbox.answers(nil)
-	close(g.open)
+	g.release()
 	// Nothing that is there is out of reach.
 	require.Contains(t, p.cli("app", "show", p.app.ID), p.app.Key)
 
