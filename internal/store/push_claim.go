@@ -17,6 +17,18 @@ const (
 	lookahead     = "256" // the same in SQL
 )
 
+// What a claim makes of a delivery, of columns that push_queue alone has: a manual
+// push that is owed begins the schedule anew.
+const (
+	claimedFence = `fence + 1`
+	claimedCause = `CASE WHEN owed > 0 THEN 1 ELSE cause END`
+	claimedTries = `CASE WHEN owed > 0 THEN 0 ELSE tries END`
+	claimedFirst = `CASE WHEN owed > 0 THEN NULL ELSE first_attempt END`
+	claimedOwed  = `CASE WHEN owed > 0 THEN owed - 1 ELSE 0 END`
+	setClaimed   = `fence = ` + claimedFence + `, cause = ` + claimedCause + `, tries = ` + claimedTries +
+		`, first_attempt = ` + claimedFirst + `, owed = ` + claimedOwed
+)
+
 // Claim takes due deliveries of active subscriptions for the node. It waits for
 // nobody.
 func (s *Store) Claim(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
@@ -32,10 +44,13 @@ func (s *Store) Claim(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, 
 	if err != nil {
 		return pusher.ClaimResult{}, fmt.Errorf("claiming deliveries: %w", err)
 	}
-	slices.SortFunc(r.Work, func(a, b pusher.Work) int {
-		return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID.ID, b.ID.ID))
-	})
+	slices.SortFunc(r.Work, olderWork)
 	return r, nil
+}
+
+// olderWork compares work by when it was due.
+func olderWork(a, b pusher.Work) int {
+	return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID.ID, b.ID.ID))
 }
 
 // distinctEndpoints leaves out what asks for a subscription again.

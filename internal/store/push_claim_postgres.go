@@ -51,9 +51,7 @@ const (
 			SELECT f.*, row_number() OVER (PARTITION BY f.subscription ORDER BY f.due_at, f.id) AS place
 			FROM found f WHERE f.free_key AND NOT f.behind),
 		taken AS (
-			UPDATE push_queue q SET state = 1, fence = q.fence + 1, claimed_at = c.now, lease_until = c.now + $8, node = $7, owed = greatest(q.owed - 1, 0),
-				cause = CASE WHEN q.owed > 0 THEN 1 ELSE q.cause END, tries = CASE WHEN q.owed > 0 THEN 0 ELSE q.tries END,
-				first_attempt = CASE WHEN q.owed > 0 THEN NULL ELSE q.first_attempt END
+			UPDATE push_queue q SET state = 1, claimed_at = c.now, lease_until = c.now + $8, node = $7, ` + setClaimed + `
 			FROM ranked r, clock c WHERE q.id = r.id AND r.place <= r.free
 			RETURNING q.*, coalesce(r.oldest, c.now) AS oldest),
 		held AS (UPDATE push_queue q SET held = true FROM found f WHERE q.id = f.id AND f.behind),

@@ -1,23 +1,15 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"slices"
-	"strconv"
 
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 const (
-	// What a claim makes of a delivery: a manual push that is owed begins the
-	// schedule anew.
-	claimedFence = `fence + 1`
-	claimedCause = `CASE WHEN owed > 0 THEN 1 ELSE cause END`
-	claimedTries = `CASE WHEN owed > 0 THEN 0 ELSE tries END`
-	claimedFirst = `CASE WHEN owed > 0 THEN NULL ELSE first_attempt END`
-
 	// endpointDue tells of an active subscription how many deliveries are under
 	// way, whether some are held back, and which are due, the oldest first; of
 	// these whether they are behind another one of their key, whether one of
@@ -43,9 +35,8 @@ const (
 		WHERE s.number = ?1 AND s.status = 'active'`
 	freeHeld = `UPDATE push_queue SET held = 0 WHERE id IN (SELECT id FROM push_queue WHERE subscription = ? AND held LIMIT ` + lookahead + `)`
 	holdBack = `UPDATE push_queue SET held = 1 WHERE id IN ` + listed
-	take     = `UPDATE push_queue SET state = 1, fence = ` + claimedFence + `, claimed_at = ?, lease_until = ?, node = ?, owed = max(owed - 1, 0),
-		cause = ` + claimedCause + `, tries = ` + claimedTries + `, first_attempt = ` + claimedFirst + ` WHERE id IN ` + listed
-	// listed are the numbers of a parameter that is a list of them in JSON.
+	take     = `UPDATE push_queue SET state = 1, claimed_at = ?, lease_until = ?, node = ?, ` + setClaimed + ` WHERE id IN ` + listed
+	// listed is what stands in a parameter that is a list in JSON.
 	listed = `(SELECT value FROM json_each(?))`
 )
 
@@ -118,7 +109,7 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 			return err
 		}
 	}
-	slices.SortFunc(due, func(a, b pusher.Work) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID.ID, b.ID.ID)) })
+	slices.SortFunc(due, olderWork)
 	free := max(0, min(e.Room, e.Concurrency-under))
 	c.result.Work = append(c.result.Work, due[:min(free, len(due))]...)
 	if more || len(due) > free || seen > 0 && free == 0 || e.Ordered && seen == limit {
@@ -166,14 +157,8 @@ func (d *dueRow) work(subscription uint64) pusher.Work {
 	}
 }
 
-// numberList is numbers in JSON.
+// numberList is numbers in JSON, for listed.
 func numberList(numbers []int64) string {
-	list := []byte{'['}
-	for i, n := range numbers {
-		if i > 0 {
-			list = append(list, ',')
-		}
-		list = strconv.AppendInt(list, n, 10)
-	}
-	return string(append(list, ']'))
+	list, _ := json.Marshal(numbers) // numbers cannot fail
+	return string(list)
 }

@@ -37,7 +37,7 @@ const (
 	grantedPostgres = `SELECT g.id, g.user_id, a.id, g.app, g.environment, g.scopes, g.created_at, g.expires_at
 		FROM unnest($1::text[]) AS u (id) JOIN grants g ON g.user_id = u.id JOIN apps a ON a.number = g.app
 		WHERE g.environment = $2 AND ` + grantHolds + sqlNow
-	grantedSQLite = grantQuery + ` WHERE g.user_id IN (SELECT value FROM json_each(?)) AND g.environment = ? AND ` + grantHolds + `?`
+	grantedSQLite = grantQuery + ` WHERE g.user_id IN ` + listed + ` AND g.environment = ? AND ` + grantHolds + `?`
 )
 
 // Granted lists the grants of the users that hold now.
