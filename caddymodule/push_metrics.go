@@ -90,7 +90,7 @@ func (m *pushMetrics) collectors(e *engine) []prometheus.Collector {
 			if e.gate.Load() == nil {
 				return 0
 			}
-			return float64(e.pusher.Subscriptions()[status])
+			return float64(e.pusher.Subscriptions(status))
 		}))
 	}
 	return collectors

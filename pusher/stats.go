@@ -26,13 +26,14 @@ type Stats struct {
 	Open      int `json:"circuits_open"`
 }
 
-// Subscriptions counts the subscriptions of all apps by their status.
-func (p *Pusher) Subscriptions() map[platform.SubscriptionStatus]int {
-	count := map[platform.SubscriptionStatus]int{}
+// Subscriptions counts the subscriptions of all apps that have the status.
+func (p *Pusher) Subscriptions(status platform.SubscriptionStatus) (count int) {
 	if d := p.subscribers.Load(); d != nil {
 		for _, shard := range d.endpoints {
 			for _, e := range shard {
-				count[e.Status]++
+				if e.Status == status {
+					count++
+				}
 			}
 		}
 	}
