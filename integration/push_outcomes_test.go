@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/testserver"
 )
 
 // state is the state of the only delivery of a message.
@@ -277,8 +279,16 @@ func TestPublishBySignature(t *testing.T) {
 func TestPublishByCertificate(t *testing.T) {
 	const storage = "storage sqlite ./data/openplatform.db"
 	p := startPushing(t, pushConfig(storage, ""))
-	authority, stranger := newAuthority(t), newAuthority(t)
-	p.write("services.pem", authority.pem)
+	issue := func() (authority string, client tls.Certificate) {
+		a, err := testserver.NewAuthority()
+		require.NoError(t, err)
+		client, err = a.Issue("orders")
+		require.NoError(t, err)
+		return string(a.PEM), client
+	}
+	authority, service := issue()
+	_, stranger := issue()
+	p.write("services.pem", authority)
 	config := strings.Replace(pushConfig(storage, ""), "check_schema", "client_certificates", 1)
 	config = strings.Replace(config, "http://127.0.0.1:%publish% {", `https://localhost:%publish% {
 	tls internal {
@@ -305,12 +315,12 @@ func TestPublishByCertificate(t *testing.T) {
 	got := whole(t, resp)
 	got.refused(t, http.StatusForbidden, "publisher_denied")
 	require.Contains(t, string(got.body), "with a client certificate")
-	if resp, err = publish(stranger.issue(t)); err == nil {
+	if resp, err = publish(stranger); err == nil {
 		whole(t, resp).refused(t, http.StatusForbidden, "publisher_denied") // the client did not send it
 	}
 	require.Empty(t, p.deliveries())
 
-	resp, err = publish(authority.issue(t))
+	resp, err = publish(service)
 	require.NoError(t, err)
 	got = whole(t, resp)
 	require.Equal(t, http.StatusAccepted, got.StatusCode, "%s", got.body)

@@ -3,17 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/testserver"
 )
 
 // sinkRole is the argument that makes this program the receiver. It is a process
@@ -49,22 +53,22 @@ func serveSink(in io.Reader, out io.Writer) error {
 	}
 	told.Plain = "http://" + plain.Addr().String() + "/"
 	serving.Go(func() { _ = server.Serve(plain) })
-	authority, err := newAuthority()
+	authority, err := testserver.NewAuthority()
 	if err != nil {
 		return err
 	}
-	told.CA = authority.pem
+	told.CA = authority.PEM
 	for i := range hosts {
 		l, err := listen(context.Background(), fmt.Sprintf("127.0.1.%d:0", i+1))
 		if err != nil {
 			return err
 		}
-		certificate, err := authority.issue(l.Addr().(*net.TCPAddr).IP)
+		certificate, err := authority.Issue("sink", l.Addr().(*net.TCPAddr).IP)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
 		told.TLS = append(told.TLS, "https://"+l.Addr().String()+"/")
-		host := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: server.Handler, TLSConfig: certificate, ErrorLog: quiet()}
+		host := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: server.Handler, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}, ErrorLog: quiet()}
 		defer host.Close()
 		serving.Go(func() { _ = host.ServeTLS(l, "", "") })
 	}
@@ -74,6 +78,10 @@ func serveSink(in io.Reader, out io.Writer) error {
 	_, _ = io.Copy(io.Discard, in)
 	return nil
 }
+
+// quiet is a log that nobody reads: connections end in the middle of things when
+// a run ends.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
