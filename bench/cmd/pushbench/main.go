@@ -86,8 +86,10 @@ func parse(args []string, out io.Writer) (settings, error) {
 	switch {
 	case s.n < 100:
 		return s, fmt.Errorf("-n: %d is too few; want 100 or more", s.n)
-	case s.runs < 1 || s.pending < 1:
-		return s, errors.New("-runs and -pending: too small; want 1 or more")
+	case s.runs < 1:
+		return s, errors.New("-runs: it must not be that small")
+	case s.pending < few:
+		return s, fmt.Errorf("-pending: %d is too few; want %d or more", s.pending, few)
 	case s.duration < 100*time.Millisecond || s.sustain < 100*time.Millisecond:
 		return s, errors.New("-duration and -sustain: too short; want 100ms or more")
 	}
@@ -122,7 +124,10 @@ func run(ctx context.Context, s settings, out, progress io.Writer) (err error) {
 		return err
 	}
 	defer r.sink.stop()
-	measures := map[string]func(context.Context) error{"drain": r.drain, "publish": r.publish, "latency": r.latency, "sustained": r.sustained, "memory": r.memory}
+	measures := map[string]func(context.Context) error{
+		"drain": r.drain, "publish": r.onEngines(r.publish), "latency": r.onEngines(r.latency),
+		"sustained": r.onEngines(r.sustained), "memory": r.onEngines(r.memory),
+	}
 	for _, part := range parts {
 		if !slices.Contains(s.only, part) {
 			continue
@@ -132,4 +137,16 @@ func run(ctx context.Context, s settings, out, progress io.Writer) (err error) {
 		}
 	}
 	return nil
+}
+
+// onEngines measures a part on each engine that was asked for.
+func (r *rig) onEngines(part func(ctx context.Context, engine string) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, engine := range r.engines {
+			if err := part(ctx, engine); err != nil {
+				return fmt.Errorf("in %s: %w", engine, err)
+			}
+		}
+		return nil
+	}
 }

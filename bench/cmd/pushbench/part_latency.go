@@ -58,16 +58,7 @@ func (t *times) latencies() ([]time.Duration, error) {
 
 // latency measures the time from the call of Publish to the arrival at the
 // receiver, which is in this process, so that both times come from one clock.
-func (r *rig) latency(ctx context.Context) error {
-	for _, engine := range r.engines {
-		if err := r.latencyOn(ctx, engine); err != nil {
-			return fmt.Errorf("in %s: %w", engine, err)
-		}
-	}
-	return nil
-}
-
-func (r *rig) latencyOn(ctx context.Context, engine string) (err error) {
+func (r *rig) latency(ctx context.Context, engine string) (err error) {
 	var current *times
 	var mu sync.Mutex
 	l, err := listen(ctx, "127.0.0.1:0")

@@ -17,22 +17,13 @@ const few = 20_000
 
 // memory measures what a node takes while it delivers from a backlog, a small
 // one and a large one.
-func (r *rig) memory(ctx context.Context) error {
-	for _, engine := range r.engines {
-		if err := r.memoryOn(ctx, engine); err != nil {
-			return fmt.Errorf("in %s: %w", engine, err)
-		}
-	}
-	return nil
-}
-
-func (r *rig) memoryOn(ctx context.Context, engine string) (err error) {
+func (r *rig) memory(ctx context.Context, engine string) (err error) {
 	w, err := r.newWorld(ctx, engine, manyEndpoints.targets(r.sink))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.store.Close(), w.remove()) }()
-	for _, pending := range []int{few, max(r.pending, few)} {
+	for _, pending := range []int{few, r.pending} {
 		_, _ = fmt.Fprintf(r.progress, "memory: in %s, a backlog of %d\n", engine, pending)
 		if err := w.backlog(ctx, pending); err != nil {
 			return err

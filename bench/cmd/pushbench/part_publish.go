@@ -17,17 +17,8 @@ var ways = []way{{"single, 16 callers", 16, 1}, {"batches of 100, 4 callers", 4,
 
 // publish measures how fast messages are accepted by a node that delivers
 // nothing. Each makes one delivery, for one of 100 endpoints.
-func (r *rig) publish(ctx context.Context) error {
-	for _, engine := range r.engines {
-		_, _ = fmt.Fprintf(r.progress, "publish: in %s, %d runs of %v each\n", engine, r.runs, r.duration)
-		if err := r.publishOn(ctx, engine); err != nil {
-			return fmt.Errorf("in %s: %w", engine, err)
-		}
-	}
-	return nil
-}
-
-func (r *rig) publishOn(ctx context.Context, engine string) (err error) {
+func (r *rig) publish(ctx context.Context, engine string) (err error) {
+	_, _ = fmt.Fprintf(r.progress, "publish: in %s, %d runs of %v each\n", engine, r.runs, r.duration)
 	w, err := r.newWorld(ctx, engine, manyEndpoints.targets(r.sink))
 	if err != nil {
 		return err

@@ -21,17 +21,8 @@ const (
 )
 
 // sustained publishes and delivers at once for a while.
-func (r *rig) sustained(ctx context.Context) error {
-	for _, engine := range r.engines {
-		_, _ = fmt.Fprintf(r.progress, "sustained: in %s for %v\n", engine, r.sustain)
-		if err := r.sustainedOn(ctx, engine); err != nil {
-			return fmt.Errorf("in %s: %w", engine, err)
-		}
-	}
-	return nil
-}
-
-func (r *rig) sustainedOn(ctx context.Context, engine string) (err error) {
+func (r *rig) sustained(ctx context.Context, engine string) (err error) {
+	_, _ = fmt.Fprintf(r.progress, "sustained: in %s for %v\n", engine, r.sustain)
 	w, err := r.newWorld(ctx, engine, manyEndpoints.targets(r.sink))
 	if err != nil {
 		return err
