@@ -44,7 +44,7 @@ fi
 export CGO_ENABLED=1 # the race detector needs it
 # SQLite is C translated to Go, with locks of its own that the race detector knows
 # nothing of. Watched, it is ten times slower; its driver and our code are.
-test="go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false"
-$test -timeout 15m ./...
+run() { go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false "$@" ./...; }
+run -timeout 15m
 cd bench
-$test -timeout 5m ./...
+run -timeout 5m
