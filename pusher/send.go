@@ -4,18 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -26,25 +22,7 @@ const (
 	maxRead = 64 << 10
 	// maxAnswerHeader bounds the head of an answer.
 	maxAnswerHeader = 32 << 10
-	// idleConnections is for how long a connection waits for another request.
-	idleConnections = 60 * time.Second
-	userAgent       = "Open-Platform-Push/1.0"
 )
-
-// post is one request to an endpoint.
-type post struct {
-	url *url.URL
-	// message is the webhook-id. timestamp and signatures are made over it.
-	message, timestamp, signatures string
-	appKey, topic                  string
-	// delivery is empty where the request belongs to none.
-	delivery string
-	attempt  int
-	cause    Cause
-	body     []byte
-	// encrypted tells what body is.
-	encrypted bool
-}
 
 // answer is what became of a post.
 type answer struct {
@@ -60,11 +38,12 @@ type answer struct {
 	retryAfter time.Duration
 }
 
-// sender posts to endpoints.
+// sender posts to endpoints, by HTTP/1.1.
 type sender struct {
-	transport *http.Transport
-	timeout   time.Duration
-	now       func() time.Time
+	dialer  *dialer
+	idle    *idle
+	timeout time.Duration
+	now     func() time.Time
 }
 
 // lookup resolves a name, as net.Resolver.LookupNetIP does.
@@ -77,33 +56,20 @@ func newSender(s *Settings, find lookup, now func() time.Time) *sender {
 		config = s.TLS.Clone()
 		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	}
-	config.NextProtos = []string{"h2", "http/1.1"}
+	config.NextProtos = []string{"http/1.1"}
 	if config.ClientSessionCache == nil {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(1024)
 	}
-	d := &dialer{allow: s.Allow, egress: s.Egress, timeout: s.Timeout, tls: config, lookup: find}
 	return &sender{
+		dialer:  &dialer{allow: s.Allow, egress: s.Egress, timeout: s.Timeout, tls: config, lookup: find},
+		idle:    newIdle(2 * s.Workers),
 		timeout: s.Timeout,
 		now:     now,
-		transport: &http.Transport{
-			Proxy:                  nil, // a proxy would look names up by itself
-			DialContext:            d.dialPlain,
-			DialTLSContext:         d.dialTLS,
-			DisableCompression:     true, // what comes compressed is kept compressed
-			MaxIdleConns:           2 * s.Workers,
-			MaxIdleConnsPerHost:    s.Workers,
-			IdleConnTimeout:        idleConnections,
-			MaxResponseHeaderBytes: maxAnswerHeader,
-			ForceAttemptHTTP2:      true,
-			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: s.Timeout},
-		},
 	}
 }
 
 // close ends connections that wait; those in use end after their request.
-func (s *sender) close() { s.transport.CloseIdleConnections() }
-
-var answerBuffers = sync.Pool{New: func() any { return new([2 * maxKept]byte) }}
+func (s *sender) close() { s.idle.close() }
 
 // send posts, within the timeout from the look-up of the name to the last byte
 // that is read. It never follows a redirect.
@@ -111,83 +77,127 @@ func (s *sender) send(ctx context.Context, p *post) (a answer) {
 	began := time.Now()
 	a.started = s.now()
 	defer func() { a.duration = time.Since(began) }()
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-
-	var connected atomic.Pointer[string]
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { connected.Store(addressOf(i.Conn)) }})
-	response, err := s.transport.RoundTrip(p.request(ctx))
-	if at := connected.Load(); at != nil {
-		a.address = *at
+	buffer := requestBuffers.Get().(*[]byte)
+	defer requestBuffers.Put(buffer)
+	request, err := p.appendRequest((*buffer)[:0])
+	if err == nil {
+		*buffer = request
+		err = s.exchange(ctx, p, request, began.Add(s.timeout), &a)
 	}
-	if err != nil {
-		a.class, a.problem = s.classify(ctx, err, a.address != "")
-		return a
-	}
-	defer response.Body.Close()
-	a.status = response.StatusCode
-	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), a.started)
-	a.body, err = readAnswer(response.Body)
 	switch {
-	case a.status/100 != 2:
+	case a.status != 0 && a.status/100 != 2:
 		a.class, a.problem = ErrStatus, statusProblem(a.status)
 	case err != nil:
-		a.class, a.problem = s.classify(ctx, err, true)
+		a.class, a.problem = s.classify(ctx, err, a.address != "")
 	}
 	return a
 }
 
-// request makes the request as DESIGN's receivers know it. Names of headers are
-// in lower case where the standard writes them so.
-func (p *post) request(ctx context.Context) *http.Request {
-	kind := "application/json"
-	if !p.encrypted {
-		kind = "application/cloudevents+json"
+// exchange sends a request and takes the answer. A connection that waited may have
+// been closed by the other side meanwhile: where it brings nothing at all, the
+// request goes over a new one. Receivers drop what they have seen already.
+func (s *sender) exchange(ctx context.Context, p *post, request []byte, deadline time.Time, a *answer) error {
+	to := target(p.url)
+	c := s.idle.take(to)
+	if c != nil {
+		err := s.over(ctx, c, request, deadline, a)
+		if _, silent := errors.AsType[*silence](err); !silent || isTimeout(err) || ctx.Err() != nil {
+			return err
+		}
 	}
-	v := [...]string{kind, p.message, p.timestamp, p.signatures, p.appKey, p.topic, strconv.Itoa(p.attempt), p.cause.String(), userAgent, p.delivery}
-	h := make(http.Header, len(v)+1)
-	for i, name := range [...]string{"Content-Type", "webhook-id", "webhook-timestamp", "webhook-signature", "X-Open-App-Key", "X-Open-Topic", "X-Open-Attempt", "X-Open-Cause", "User-Agent"} {
-		h[name] = v[i : i+1 : i+1]
+	c, err := s.connect(ctx, p.url.Scheme, to, deadline)
+	if err != nil {
+		return err
 	}
-	if p.delivery != "" {
-		h["X-Open-Delivery"] = v[len(v)-1:]
-	}
-	// An empty list sends no header, and lets the transport try again on a
-	// connection that the other side closed while it waited.
-	h["Idempotency-Key"] = []string{}
-	r := &http.Request{
-		Method: http.MethodPost, URL: p.url, Host: p.url.Host, Header: h,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: int64(len(p.body)),
-		Body:          newBody(p.body),
-		GetBody:       func() (io.ReadCloser, error) { return newBody(p.body), nil },
-	}
-	return r.WithContext(ctx)
+	return s.over(ctx, c, request, deadline, a)
 }
 
-func newBody(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
+// connect makes a new connection.
+func (s *sender) connect(ctx context.Context, scheme, to string, deadline time.Time) (*connection, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	dial := s.dialer.dialTLS
+	if scheme == "http" {
+		dial = s.dialer.dialPlain
+	}
+	c, err := dial(ctx, "tcp", to)
+	if err != nil {
+		return nil, err
+	}
+	return newConnection(c, to), nil
+}
 
-// readAnswer keeps the beginning of an answer, and reads on a little.
-func readAnswer(r io.Reader) ([]byte, error) {
-	buffer := answerBuffers.Get().(*[2 * maxKept]byte)
-	defer answerBuffers.Put(buffer)
-	kept := 0
-	for total := 0; total < maxRead; {
-		into := buffer[kept:maxKept]
-		if kept == maxKept {
-			into = buffer[maxKept:]
+// over has an exchange over a connection, which waits for another one afterwards
+// if it can.
+func (s *sender) over(ctx context.Context, c *connection, request []byte, deadline time.Time, a *answer) (err error) {
+	a.address = c.address
+	reusable := false
+	defer func() {
+		if c.written() && reusable {
+			s.idle.put(c)
+		} else {
+			c.close()
 		}
-		n, err := r.Read(into)
-		total += n
-		kept = min(kept+n, maxKept)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return bytes.Clone(buffer[:kept]), err
+	}()
+	if err := c.SetDeadline(deadline); err != nil {
+		return &silence{err}
+	}
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+		defer func() { reusable = stop() && reusable }()
+	}
+	response, err := c.ask(request)
+	if err != nil {
+		return err
+	}
+	a.status = response.StatusCode
+	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), a.started)
+	var whole bool
+	a.body, whole, err = readAnswer(response.Body)
+	reusable = whole && !response.Close && c.reader.Buffered() == 0 && a.status != http.StatusSwitchingProtocols
+	return err
+}
+
+// target is the host and port that a URL leads to, and what connections to it are
+// kept by: one to the same port is of the same scheme, or its handshake had failed.
+func target(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "443"
+		if u.Scheme == "http" {
+			port = "80"
 		}
 	}
-	return bytes.Clone(buffer[:kept]), nil
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+var answerBuffers = sync.Pool{New: func() any { return new([2 * maxKept]byte) }}
+
+// readAnswer keeps the beginning of an answer, and reads on a little. It tells
+// whether it came to the end.
+func readAnswer(r io.Reader) (kept []byte, whole bool, err error) {
+	if r == http.NoBody {
+		return nil, true, nil
+	}
+	buffer := answerBuffers.Get().(*[2 * maxKept]byte)
+	defer answerBuffers.Put(buffer)
+	n := 0
+	for total := 0; total < maxRead; {
+		into := buffer[n:maxKept]
+		if n == maxKept {
+			into = buffer[maxKept:]
+		}
+		read, err := r.Read(into)
+		total += read
+		n = min(n+read, maxKept)
+		if errors.Is(err, io.EOF) {
+			return bytes.Clone(buffer[:n]), true, nil
+		}
+		if err != nil {
+			return bytes.Clone(buffer[:n]), false, err
+		}
+	}
+	return bytes.Clone(buffer[:n]), false, nil
 }
 
 // addressOf is where a connection leads, without its port.
@@ -201,25 +211,24 @@ func addressOf(c net.Conn) *string {
 	return nil
 }
 
-// classify tells what kind of failure an error of the transport is.
+// classify tells what kind of failure an error is.
 func (s *sender) classify(ctx context.Context, err error, connected bool) (ErrorClass, string) {
 	var dial *dialError
-	var certificate *tls.CertificateVerificationError
-	var authority x509.UnknownAuthorityError
+	var alert *net.OpError
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ErrInterrupted, "the request was interrupted"
 	case errors.As(err, &dial):
 		return dial.class, plainText(dial.Error())
-	case errors.Is(ctx.Err(), context.DeadlineExceeded), isTimeout(err):
+	case isTimeout(err), ctx.Err() != nil:
 		if !connected {
 			return ErrTimeout, fmt.Sprintf("not connected within %v", s.timeout)
 		}
 		return ErrTimeout, fmt.Sprintf("no complete answer within %v", s.timeout)
-	case ctx.Err() != nil:
-		return ErrInterrupted, "the request was interrupted"
-	case errors.As(err, &certificate), errors.As(err, &authority):
-		return ErrTLS, plainText(err.Error())
-	case !connected:
-		return ErrConnect, plainText(err.Error())
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return ErrTLS, plainText(err.Error()) // in TLS 1.3 a client's certificate is refused only now
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return ErrProtocol, "the connection ended before the answer was complete"
 	}
 	return ErrProtocol, plainText(err.Error())
 }

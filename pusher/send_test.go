@@ -270,7 +270,7 @@ func TestTLS(t *testing.T) {
 	sender := testSender(t, trusting)
 	a = sender.send(t.Context(), postTo(t, s.URL))
 	require.Equal(t, NoError, a.class, a.problem)
-	require.Equal(t, "HTTP/2.0", protocols.Load())
+	require.Equal(t, "HTTP/1.1", protocols.Load())
 	require.Equal(t, "127.0.0.1", a.address)
 	a = sender.send(t.Context(), postTo(t, strings.Replace(s.URL, "127.0.0.1", "other.test", 1)))
 	require.Equal(t, ErrTLS, a.class, "a certificate for another name: %s", a.problem)

@@ -1,0 +1,130 @@
+package pusher
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// answerBuffer is how much of an answer is read at a time.
+	answerBuffer = 4 << 10
+	// writtenAlong is from what size on a request is written while its answer is
+	// read: an endpoint may refuse it without having read all of it.
+	writtenAlong = 32 << 10
+)
+
+// connection leads to an endpoint. One request after the other goes over it, each
+// by the goroutine that wants it: there is none that only waits.
+type connection struct {
+	net.Conn
+	// to is the host and port that it was made for, address where it leads.
+	to, address string
+	reader      *bufio.Reader
+	source      boundedSource
+	// writing tells of a write that goes on while the answer is read.
+	writing chan error
+	// since is when it began to wait.
+	since time.Time
+}
+
+func newConnection(c net.Conn, to string) *connection {
+	out := &connection{Conn: c, to: to, source: boundedSource{conn: c}}
+	if at := addressOf(c); at != nil {
+		out.address = *at
+	}
+	out.reader = bufio.NewReaderSize(&out.source, answerBuffer)
+	return out
+}
+
+// silence is a connection that ended, or was never answered on, before the first
+// byte of an answer.
+type silence struct{ err error }
+
+func (s *silence) Error() string { return s.err.Error() }
+func (s *silence) Unwrap() error { return s.err }
+
+// asked is what http.ReadResponse must know of a request.
+var asked = &http.Request{Method: http.MethodPost}
+
+// ask sends a request and reads the head of its answer. Informational ones before
+// it (RFC 9110 section 15.2) are passed over.
+func (c *connection) ask(request []byte) (*http.Response, error) {
+	c.source.left = maxAnswerHeader
+	var wrote error
+	if len(request) < writtenAlong {
+		_, wrote = c.Write(request)
+	} else {
+		c.writing = make(chan error, 1)
+		go func() {
+			_, err := c.Write(request)
+			c.writing <- err
+		}()
+	}
+	// Who refuses a request may answer and close before all of it was written.
+	if _, err := c.reader.Peek(1); err != nil {
+		if wrote != nil {
+			err = wrote
+		}
+		return nil, &silence{err}
+	}
+	for {
+		r, err := http.ReadResponse(c.reader, asked)
+		if c.source.err != nil && err != nil {
+			err = c.source.err // a line that was cut off is told as a malformed one
+		}
+		if err != nil {
+			return nil, err //nolint:wrapcheck // what is wrong with the answer
+		}
+		if r.StatusCode/100 != 1 || r.StatusCode == http.StatusSwitchingProtocols {
+			c.source.left = unbounded
+			return r, nil
+		}
+	}
+}
+
+// written tells whether the request has gone out, and so whether another one may
+// follow it. Where it has not, the connection is closed.
+func (c *connection) written() bool {
+	if c.writing == nil {
+		return true
+	}
+	defer func() { c.writing = nil }()
+	select {
+	case err := <-c.writing:
+		return err == nil
+	default:
+		_ = c.Conn.Close()
+		<-c.writing
+		return false
+	}
+}
+
+func (c *connection) close() { _ = c.Conn.Close() }
+
+// unbounded is the bound of what is read where another one holds.
+const unbounded = 1 << 62
+
+// boundedSource reads from a connection up to a bound.
+type boundedSource struct {
+	conn net.Conn
+	left int64
+	// err is what ended the reading.
+	err error
+}
+
+var errLongHead = fmt.Errorf("the head of the answer is longer than %d bytes", maxAnswerHeader)
+
+// Read reads.
+func (s *boundedSource) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		s.err = errLongHead
+		return 0, s.err
+	}
+	var n int
+	n, s.err = s.conn.Read(p[:min(int64(len(p)), s.left)])
+	s.left -= int64(n)
+	return n, s.err //nolint:wrapcheck // a reader passes on what it reads
+}
