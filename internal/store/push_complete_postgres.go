@@ -20,7 +20,7 @@ const (
 				CASE WHEN q.owed > 0 THEN 0 ELSE c.state END AS state, CASE WHEN q.owed > 0 THEN 0 ELSE c.wait END AS wait
 			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], $6::boolean[], $7::int[], $8::text[])
 				WITH ORDINALITY AS c (at, id, fence, state, wait, tried, status, class, place)
-			JOIN push_queue q ON q.id = c.id WHERE q.state = 1 AND q.fence = c.fence FOR UPDATE OF q),
+			JOIN push_queue q ON q.id = c.id WHERE q.state <> 0 AND q.fence = c.fence FOR UPDATE OF q),
 		ordered AS MATERIALIZED (
 			SELECT s.number FROM (SELECT DISTINCT h.subscription FROM had h WHERE h.order_key IS NOT NULL AND h.state <> 0 ORDER BY 1) h
 			JOIN subscriptions s ON s.number = h.subscription FOR UPDATE OF s),

@@ -41,7 +41,7 @@ var auditSeries = series{table: "audit", width: byMonth, keep: func(r Retention)
 var (
 	messageSeries  = series{table: "push_messages", keep: func(r Retention) time.Duration { return r.Messages }}
 	deliverySeries = series{
-		table: "push_deliveries", with: "fillfactor = 80",
+		table: "push_deliveries", with: "fillfactor = 45",
 		keep: func(r Retention) time.Duration { return r.Deliveries }, ready: (*Store).endOlder,
 	}
 	payloadSeries = series{
