@@ -54,13 +54,18 @@ func (l *ownLedger) tend(ctx context.Context, now time.Time) {
 
 // save keeps the quota counts: a crash forgets those since the last time.
 func (l *ownLedger) save(ctx context.Context, now time.Time) {
-	counts := l.Limits.Quotas(now)
+	counts := l.Limits.UnsavedQuotas(now)
 	if len(counts) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if err := l.store.SaveQuotas(ctx, counts); err != nil && ctx.Err() == nil {
+	err := l.store.SaveQuotas(ctx, counts)
+	if err == nil {
+		return
+	}
+	l.Limits.KeepUnsaved(counts)
+	if ctx.Err() == nil {
 		l.logger().Warn("quota counts not saved; trying again soon", zap.Error(err))
 	}
 }

@@ -65,8 +65,8 @@ func (a *app) period(name string) (period platform.Period, granted bool) {
 // dialectKeys are the keys of one dialect; keys[i] is described by about[i].
 type dialectKeys struct {
 	dialect string
-	keys  []*signing.Key
-	about []*platform.Credential
+	keys    []*signing.Key
+	about   []*platform.Credential
 }
 
 // live returns the keys that are accepted at now. It copies only when one has

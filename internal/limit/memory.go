@@ -35,7 +35,11 @@ type shard struct {
 }
 
 // usage is what a key has used of its quotas. Only a limited unit is counted.
-type usage struct{ day, month count }
+type usage struct {
+	day, month count
+	// unsaved says that it changed since it was last told of.
+	unsaved bool
+}
 
 // NewMemory returns an empty Memory. It starts no goroutine; its owner calls
 // Sweep every few seconds.
@@ -149,6 +153,7 @@ func (c *charge) apply(check *Check) {
 		c.shard.peakCells = max(c.shard.peakCells, len(c.shard.cells))
 	}
 	if !check.Quota.IsZero() {
+		c.usage.unsaved = true
 		c.shard.usage[check.Key] = c.usage
 		c.shard.peakUsage = max(c.shard.peakUsage, len(c.shard.usage))
 	}

@@ -328,6 +328,31 @@ func TestQuotasSurviveARestart(t *testing.T) {
 	require.Len(t, again.Quotas(noon.Add(24*time.Hour)), 2, "nonsense is not kept")
 }
 
+func TestUnsavedQuotas(t *testing.T) {
+	other := Key{Scope: ScopeApp, App: 2}
+	m := NewMemory(MemoryOptions{})
+	m.RestoreQuotas([]QuotaCount{{other, UnitDay, time.Date(2026, 3, 10, 0, 0, 0, 0, time.UTC).Unix(), 3}})
+	require.Empty(t, m.UnsavedQuotas(noon), "what was saved is not saved again")
+	used := func() (used []int64) {
+		for _, q := range m.UnsavedQuotas(noon) {
+			used = append(used, q.Used)
+		}
+		return used
+	}
+	first, second := Check{Key: app1, Quota: Quota{Day: 10}}, Check{Key: other, Quota: Quota{Day: 10}}
+	take(t, m, noon, first)
+	require.Equal(t, []int64{1}, used())
+	require.Empty(t, used())
+	take(t, m, noon, first, second)
+	require.ElementsMatch(t, []int64{2, 4}, used())
+	take(t, m, noon, first)
+	counts := m.UnsavedQuotas(noon)
+	m.KeepUnsaved(append(counts, QuotaCount{Key: Key{App: 99}}))
+	take(t, m, noon, first)
+	require.Equal(t, []int64{4}, used(), "what could not be saved, as it is now")
+	require.Len(t, m.Quotas(noon), 2)
+}
+
 func TestTakeDoesNotAllocate(t *testing.T) {
 	m := NewMemory(MemoryOptions{})
 	checks := fiveChecks(1)

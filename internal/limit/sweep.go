@@ -67,12 +67,46 @@ type QuotaCount struct {
 // Quotas returns the counts of the day and the month that now falls into, in
 // no particular order. Calls that go on meanwhile may be missing.
 func (m *Memory) Quotas(now time.Time) []QuotaCount {
+	return m.quotas(now, func(*shard, Key, usage) bool { return true })
+}
+
+// UnsavedQuotas returns those of them that changed since it was last called. Who
+// cannot save them gives them to KeepUnsaved.
+func (m *Memory) UnsavedQuotas(now time.Time) []QuotaCount {
+	return m.quotas(now, func(s *shard, k Key, u usage) bool {
+		if !u.unsaved {
+			return false
+		}
+		u.unsaved = false
+		s.usage[k] = u
+		return true
+	})
+}
+
+// KeepUnsaved has counts returned by UnsavedQuotas once more, as they are then.
+func (m *Memory) KeepUnsaved(counts []QuotaCount) {
+	for _, q := range counts {
+		s := &m.shards[m.shardOf(q.Key)]
+		s.mu.Lock()
+		if u, ok := s.usage[q.Key]; ok {
+			u.unsaved = true
+			s.usage[q.Key] = u
+		}
+		s.mu.Unlock()
+	}
+}
+
+// quotas returns the counts of what is wanted, locking one shard at a time.
+func (m *Memory) quotas(now time.Time, wanted func(*shard, Key, usage) bool) []QuotaCount {
 	w := m.calendar.at(clamp(now))
 	var counts []QuotaCount
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
 		for k, u := range s.usage {
+			if !wanted(s, k, u) {
+				continue
+			}
 			if u.day.used > 0 && u.day.start >= w.day.start {
 				counts = append(counts, QuotaCount{k, UnitDay, u.day.start, u.day.used})
 			}
