@@ -181,7 +181,7 @@ func (w *world) bare(ctx context.Context, n int, bodies [][]byte) (use, error) {
 	defer cancel(nil)
 	transport := &http.Transport{
 		MaxIdleConns: 2 * concurrency, MaxIdleConnsPerHost: concurrency, DisableCompression: true,
-		TLSClientConfig: w.roots.Clone(), ForceAttemptHTTP2: true, // as the pusher does
+		TLSClientConfig: w.roots.Clone(), ForceAttemptHTTP2: true,
 	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
