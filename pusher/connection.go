@@ -96,13 +96,13 @@ func (c *connection) written() bool {
 	case err := <-c.writing:
 		return err == nil
 	default:
-		_ = c.Conn.Close()
-		<-c.writing
+		c.close()
+		_ = <-c.writing
 		return false
 	}
 }
 
-func (c *connection) close() { _ = c.Conn.Close() }
+func (c *connection) close() { _ = c.Close() }
 
 // unbounded is the bound of what is read where another one holds.
 const unbounded = 1 << 62

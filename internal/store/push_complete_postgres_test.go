@@ -38,6 +38,7 @@ func TestCompletionFindsRowsByNumber(t *testing.T) {
 	for _, step := range []string{
 		`ANALYZE push_queue`,
 		`SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`,
+		//nolint:dupword // types
 		`PREPARE completion (bigint[], bigint[], bigint[], smallint[], bigint[], boolean[], int[], text[], bigint, bigint) AS ` + complete,
 	} {
 		_, err := tx.Exec(t.Context(), step)
