@@ -1,21 +1,15 @@
 package integration
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/internal/testserver"
 )
 
 const providerSecret = "the provider's secret 4711"
@@ -43,30 +37,18 @@ https://localhost:%vendor% {
 }
 `
 
-// certificate makes one for localhost that signs itself.
-func certificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	require.NoError(t, err)
-	encoded, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(t, err)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
-}
-
 // TestOpenIDProvider: merchants log in with a certified provider, authorize an app,
 // change accounts, and go on while the provider is down.
 func TestOpenIDProvider(t *testing.T) {
 	n := newNode(t)
 	n.openShop()
-	cert, key := certificate(t)
-	n.write("provider.pem", cert)
+	authority, err := testserver.NewAuthority()
+	require.NoError(t, err)
+	issued, err := authority.Issue("provider", net.IPv4(127, 0, 0, 1))
+	require.NoError(t, err)
+	cert, key, err := testserver.PEM(issued)
+	require.NoError(t, err)
+	n.write("provider.pem", string(authority.PEM))
 	n.write("shop.openapi.yaml", n.fill(shopCatalog))
 	n.env = []string{"OIDC_SECRET=" + providerSecret}
 	options := "\tlog {\n\t\tformat open_platform\n\t}"
@@ -91,7 +73,7 @@ func TestOpenIDProvider(t *testing.T) {
 	issuer := n.fill("https://127.0.0.1:%provider%")
 	start := func() *script {
 		return n.startScript(t, "provider.mjs", settings{
-			"issuer": issuer, "port": n.word("provider"), "cert": cert, "key": key,
+			"issuer": issuer, "port": n.word("provider"), "cert": string(cert), "key": string(key),
 			"client_id": "open-platform", "client_secret": providerSecret, "redirect_uri": n.authorization() + "/oauth/callback",
 		})
 	}

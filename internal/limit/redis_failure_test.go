@@ -2,14 +2,8 @@ package limit
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -272,20 +266,16 @@ func TestRedisOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	// The server runs as another user.
 	require.NoError(t, os.Chmod(dir, 0o755))
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	authority, err := testserver.NewAuthority()
 	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true,
+	issued, err := authority.Issue("redis", net.IPv4(127, 0, 0, 1))
+	require.NoError(t, err)
+	certificate, key, err := testserver.PEM(issued)
+	require.NoError(t, err)
+	ca, crt, private := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "crt.pem"), filepath.Join(dir, "key.pem")
+	for path, data := range map[string][]byte{ca: authority.PEM, crt: certificate, private: key} {
+		require.NoError(t, os.WriteFile(path, data, 0o644))
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	crt, private := filepath.Join(dir, "crt.pem"), filepath.Join(dir, "key.pem")
-	require.NoError(t, os.WriteFile(crt, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
-	require.NoError(t, os.WriteFile(private, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o644))
 	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -294,7 +284,7 @@ func TestRedisOverTLS(t *testing.T) {
 	testserver.NewRedis(t, "--tls-port", fmt.Sprint(port), "--tls-cert-file", crt, "--tls-key-file", private, "--tls-auth-clients", "no")
 
 	address := fmt.Sprintf("rediss://127.0.0.1:%d", port)
-	r, changes := openRedis(t, address+"?ca="+crt, RedisOptions{})
+	r, changes := openRedis(t, address+"?ca="+ca, RedisOptions{})
 	require.NoError(t, patient(r, 1, 1))
 	require.True(t, r.Stats().Up)
 	require.Empty(t, changes)
