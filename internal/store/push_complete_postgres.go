@@ -11,7 +11,9 @@ import (
 
 const (
 	// complete locks the rows in the order of their numbers, and then, for the
-	// trigger of those that leave, the subscriptions whose keys go on.
+	// trigger of those that leave, the subscriptions whose keys go on. It asks for
+	// state <> 0: with state = 1, and few rows under way when it is planned, all of
+	// them would be read for each number, by the index that has these alone.
 	complete = `WITH clock AS MATERIALIZED (SELECT ` + sqlNow + ` AS now),
 		had AS MATERIALIZED (
 			SELECT c.place, c.at, c.id, c.fence, q.subscription, q.order_key, q.app, c.tried, c.status, c.class, c.state = 2 AS delivered,

@@ -36,8 +36,9 @@ type series struct {
 // auditSeries is the log of changes.
 var auditSeries = series{table: "audit", width: byMonth, keep: func(r Retention) time.Duration { return r.Audit }, key: "id"}
 
-// The series of the pusher. A delivery's payload stays as long as its record,
-// which leaves room for what completions write, so that no index hears of it.
+// The series of the pusher. A delivery's payload stays as long as its record. The
+// pages of records are filled to less than a half: those that were accepted together
+// are completed together, and where each finds room on its page no index hears of it.
 var (
 	messageSeries  = series{table: "push_messages", keep: func(r Retention) time.Duration { return r.Messages }}
 	deliverySeries = series{
