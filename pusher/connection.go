@@ -24,8 +24,8 @@ type connection struct {
 	to, address string
 	reader      *bufio.Reader
 	source      boundedSource
-	// writing tells of a write that goes on while the answer is read.
-	writing chan error
+	// writing tells whether a write went well that goes on while the answer is read.
+	writing chan bool
 	// since is when it began to wait.
 	since time.Time
 }
@@ -57,10 +57,10 @@ func (c *connection) ask(request []byte) (*http.Response, error) {
 	if len(request) < writtenAlong {
 		_, wrote = c.Write(request)
 	} else {
-		c.writing = make(chan error, 1)
+		c.writing = make(chan bool, 1)
 		go func() {
 			_, err := c.Write(request)
-			c.writing <- err
+			c.writing <- err == nil
 		}()
 	}
 	// Who refuses a request may answer and close before all of it was written.
@@ -93,11 +93,11 @@ func (c *connection) written() bool {
 	}
 	defer func() { c.writing = nil }()
 	select {
-	case err := <-c.writing:
-		return err == nil
+	case well := <-c.writing:
+		return well
 	default:
 		c.close()
-		_ = <-c.writing
+		<-c.writing
 		return false
 	}
 }
