@@ -20,17 +20,18 @@ const (
 // by the goroutine that wants it: there is none that only waits.
 type connection struct {
 	net.Conn
-	// to is the host and port that it was made for, address where it leads.
-	to, address string
-	reader      *bufio.Reader
-	source      boundedSource
-	// writing tells whether a write went well that goes on while the answer is read.
-	writing chan bool
+	// to is what it was made for, address where it leads.
+	to      target
+	address string
+	reader  *bufio.Reader
+	source  boundedSource
+	// writing has the outcome of the write, where it goes on while the answer is read.
+	writing chan error
 	// since is when it began to wait.
 	since time.Time
 }
 
-func newConnection(c net.Conn, to string) *connection {
+func newConnection(c net.Conn, to target) *connection {
 	out := &connection{Conn: c, to: to, source: boundedSource{conn: c}}
 	if at := addressOf(c); at != nil {
 		out.address = *at
@@ -53,21 +54,18 @@ var asked = &http.Request{Method: http.MethodPost}
 // it (RFC 9110 section 15.2) are passed over.
 func (c *connection) ask(request []byte) (*http.Response, error) {
 	c.source.left = maxAnswerHeader
-	var wrote error
+	c.writing = make(chan error, 1)
+	write := func() {
+		_, err := c.Write(request)
+		c.writing <- err
+	}
 	if len(request) < writtenAlong {
-		_, wrote = c.Write(request)
+		write()
 	} else {
-		c.writing = make(chan bool, 1)
-		go func() {
-			_, err := c.Write(request)
-			c.writing <- err == nil
-		}()
+		go write()
 	}
 	// Who refuses a request may answer and close before all of it was written.
 	if _, err := c.reader.Peek(1); err != nil {
-		if wrote != nil {
-			err = wrote
-		}
 		return nil, &silence{err}
 	}
 	for {
@@ -86,19 +84,15 @@ func (c *connection) ask(request []byte) (*http.Response, error) {
 }
 
 // written tells whether the request has gone out, and so whether another one may
-// follow it. Where it has not, the connection is closed.
+// follow it. Where it is still going out, the connection is closed.
 func (c *connection) written() bool {
-	if c.writing == nil {
-		return true
-	}
-	defer func() { c.writing = nil }()
 	select {
-	case well := <-c.writing:
-		return well
+	case err := <-c.writing:
+		return err == nil
 	default:
 		c.close()
-		<-c.writing
-		return false
+		err := <-c.writing
+		return err == nil
 	}
 }
 

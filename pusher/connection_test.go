@@ -166,6 +166,33 @@ func TestAnswerThatNobodyAskedFor(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, a.status, "the endpoint's own answer")
 }
 
+// TestPlainConnectionsArePlain: what is for https never goes over one, although it
+// leads to the same port.
+func TestPlainConnectionsArePlain(t *testing.T) {
+	var requests atomic.Int64
+	s := serve(t, func(http.ResponseWriter, *http.Request) { requests.Add(1) })
+	s.Config.ErrorLog = quiet()
+	sender := testSender(t, nil)
+	a := sender.send(t.Context(), postTo(t, s.URL))
+	require.Equal(t, NoError, a.class, a.problem)
+	require.NotNil(t, sender.idle.oldest())
+	a = sender.send(t.Context(), postTo(t, strings.Replace(s.URL, "http:", "https:", 1)))
+	require.Equal(t, ErrTLS, a.class, a.problem)
+	require.EqualValues(t, 1, requests.Load())
+}
+
+// TestNothingListensAnyMore: a connection that waited is gone, and so is the server.
+func TestNothingListensAnyMore(t *testing.T) {
+	s := serve(t, func(http.ResponseWriter, *http.Request) {})
+	sender := testSender(t, nil)
+	a := sender.send(t.Context(), postTo(t, s.URL))
+	require.Equal(t, NoError, a.class, a.problem)
+	s.Close()
+	a = sender.send(t.Context(), postTo(t, s.URL))
+	require.Equal(t, ErrConnect, a.class, a.problem)
+	require.Empty(t, a.address, "nothing was connected to")
+}
+
 // TestInterrupted: who waits no longer is heard, and the connection is not used again.
 func TestInterrupted(t *testing.T) {
 	arrived := make(chan struct{})
@@ -211,7 +238,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 }
 
 // pipe is a connection and what tells of its end.
-func pipe(to string) (*connection, func() bool) {
+func pipe(to target) (*connection, func() bool) {
 	ours, theirs := net.Pipe()
 	return newConnection(ours, to), func() bool {
 		_ = theirs.SetReadDeadline(time.Now().Add(time.Millisecond))
@@ -222,24 +249,26 @@ func pipe(to string) (*connection, func() bool) {
 
 func TestIdleConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		a, b, c := target{hostPort: "a:443"}, target{hostPort: "b:443"}, target{hostPort: "c:443"}
 		i := newIdle(3)
-		first, firstEnded := pipe("a:443")
-		second, secondEnded := pipe("b:443")
-		third, thirdEnded := pipe("b:443")
+		first, firstEnded := pipe(a)
+		second, secondEnded := pipe(b)
+		third, thirdEnded := pipe(b)
 		i.put(first)
 		pass(idleConnections / 2)
 		i.put(second)
 		i.put(third)
-		require.Nil(t, i.take("c:443"))
-		require.Same(t, third, i.take("b:443"), "the one that waited least")
+		require.Nil(t, i.take(c))
+		require.Nil(t, i.take(target{hostPort: "b:443", plain: true}))
+		require.Same(t, third, i.take(b), "the one that waited least")
 		i.put(third)
 		pass(idleConnections/2 + time.Second)
 		require.True(t, firstEnded(), "it waited for long")
 		require.False(t, secondEnded())
-		require.Nil(t, i.take("a:443"))
+		require.Nil(t, i.take(a))
 
-		fourth, fourthEnded := pipe("c:443")
-		fifth, fifthEnded := pipe("c:443")
+		fourth, fourthEnded := pipe(c)
+		fifth, fifthEnded := pipe(c)
 		i.put(fourth)
 		i.put(fifth)
 		require.True(t, secondEnded(), "there are too many")
@@ -248,7 +277,7 @@ func TestIdleConnections(t *testing.T) {
 		for _, ended := range []func() bool{thirdEnded, fourthEnded, fifthEnded} {
 			require.True(t, ended())
 		}
-		late, lateEnded := pipe("c:443")
+		late, lateEnded := pipe(c)
 		i.put(late)
 		require.True(t, lateEnded())
 	})
@@ -273,7 +302,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c := newConnection(answering{text: bytes.NewReader(text)}, "a:443")
+		c := newConnection(answering{text: bytes.NewReader(text)}, target{})
 		r, err := c.ask([]byte("POST / HTTP/1.1\r\n\r\n")) //nolint:bodyclose // as in the sender
 		if err != nil {
 			return

@@ -20,20 +20,20 @@ type idle struct {
 	most int
 
 	mu sync.Mutex
-	// hosts has the connections to each host and port, order all of them; those
-	// that began to wait last stand last.
-	hosts  map[string][]*list.Element
+	// hosts has the connections to each target, order all of them; those that began
+	// to wait last stand last.
+	hosts  map[target][]*list.Element
 	order  *list.List // of *connection
 	timer  *time.Timer
 	closed bool
 }
 
 func newIdle(most int) *idle {
-	return &idle{most: most, hosts: map[string][]*list.Element{}, order: list.New()}
+	return &idle{most: most, hosts: map[target][]*list.Element{}, order: list.New()}
 }
 
 // take returns a connection, or nil.
-func (i *idle) take(to string) *connection {
+func (i *idle) take(to target) *connection {
 	for {
 		i.mu.Lock()
 		n := len(i.hosts[to])
@@ -69,7 +69,7 @@ func (i *idle) put(c *connection) {
 }
 
 // remove takes one of those to a host out.
-func (i *idle) remove(to string, at int) *connection {
+func (i *idle) remove(to target, at int) *connection {
 	waiting := i.hosts[to]
 	c := i.order.Remove(waiting[at]).(*connection)
 	if waiting = slices.Delete(waiting, at, at+1); len(waiting) == 0 {

@@ -97,15 +97,16 @@ func (s *sender) send(ctx context.Context, p *post) (a answer) {
 // been closed by the other side meanwhile: where it brings nothing at all, the
 // request goes over a new one. Receivers drop what they have seen already.
 func (s *sender) exchange(ctx context.Context, p *post, request []byte, deadline time.Time, a *answer) error {
-	to := target(p.url)
+	to := targetOf(p.url)
 	c := s.idle.take(to)
 	if c != nil {
 		err := s.over(ctx, c, request, deadline, a)
 		if _, silent := errors.AsType[*silence](err); !silent || isTimeout(err) || ctx.Err() != nil {
 			return err
 		}
+		a.address = ""
 	}
-	c, err := s.connect(ctx, p.url.Scheme, to, deadline)
+	c, err := s.connect(ctx, to, deadline)
 	if err != nil {
 		return err
 	}
@@ -113,14 +114,14 @@ func (s *sender) exchange(ctx context.Context, p *post, request []byte, deadline
 }
 
 // connect makes a new connection.
-func (s *sender) connect(ctx context.Context, scheme, to string, deadline time.Time) (*connection, error) {
+func (s *sender) connect(ctx context.Context, to target, deadline time.Time) (*connection, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	dial := s.dialer.dialTLS
-	if scheme == "http" {
+	if to.plain {
 		dial = s.dialer.dialPlain
 	}
-	c, err := dial(ctx, "tcp", to)
+	c, err := dial(ctx, "tcp", to.hostPort)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +132,10 @@ func (s *sender) connect(ctx context.Context, scheme, to string, deadline time.T
 // if it can.
 func (s *sender) over(ctx context.Context, c *connection, request []byte, deadline time.Time, a *answer) (err error) {
 	a.address = c.address
+	if err := c.SetDeadline(deadline); err != nil {
+		c.close()
+		return &silence{err}
+	}
 	reusable := false
 	defer func() {
 		if c.written() && reusable {
@@ -139,9 +144,6 @@ func (s *sender) over(ctx context.Context, c *connection, request []byte, deadli
 			c.close()
 		}
 	}()
-	if err := c.SetDeadline(deadline); err != nil {
-		return &silence{err}
-	}
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 		defer func() { reusable = stop() && reusable }()
@@ -158,17 +160,23 @@ func (s *sender) over(ctx context.Context, c *connection, request []byte, deadli
 	return err
 }
 
-// target is the host and port that a URL leads to, and what connections to it are
-// kept by: one to the same port is of the same scheme, or its handshake had failed.
-func target(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
+// target is what a URL leads to: requests with the same one share connections.
+type target struct {
+	hostPort string
+	// plain is without TLS.
+	plain bool
+}
+
+func targetOf(u *url.URL) target {
+	plain, port := u.Scheme == "http", u.Port()
+	switch {
+	case port != "":
+	case plain:
+		port = "80"
+	default:
 		port = "443"
-		if u.Scheme == "http" {
-			port = "80"
-		}
 	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return target{net.JoinHostPort(u.Hostname(), port), plain}
 }
 
 var answerBuffers = sync.Pool{New: func() any { return new([2 * maxKept]byte) }}
