@@ -219,6 +219,7 @@ func noisyNeighbour(t *testing.T, w *world) {
 	w.addApps(t, 1, quick.URL)
 	set := settings()
 	set.Workers = 8
+	set.Timeout, set.Lease = 10*time.Minute, 20*time.Minute // no request is given up, and made again, on a slow machine
 	n := w.start(t, "n1", w.store, set)
 	n.publish(t, "item.1", 1000)
 	slow.waitFor(t, 1)
