@@ -100,8 +100,8 @@ func TestRefusedBeforeItWasRead(t *testing.T) {
 	}()
 	defer close(done)
 	p := postTo(t, "http://"+l.Addr().String())
-	p.body = make([]byte, 64<<20) // more than the system takes of it
-	sender := testSender(t, nil)
+	p.body = make([]byte, 32<<20) // more than the system takes of it
+	sender := testSender(t, func(s *Settings) { s.Timeout = time.Minute })
 	a := sender.send(t.Context(), p)
 	require.Equal(t, ErrStatus, a.class, a.problem)
 	require.Equal(t, http.StatusRequestEntityTooLarge, a.status)
