@@ -112,15 +112,20 @@ func (s *publishers) end(t *testing.T) map[string]string {
 func (p *pushing) drained(acknowledged map[string]string) (duplicates int) {
 	p.t.Helper()
 	require.NotEmpty(p.t, acknowledged)
-	// After many kills much waits: it becomes less all the time.
-	const some = 1000
-	for got := p.inbox.arrivals(); ; {
-		left := notArrived(acknowledged, got)
-		if len(left) == 0 {
-			break
-		}
-		got = p.inbox.awaitCount(len(got) + min(len(left), some))
+	missing, looked := map[string]bool{}, 0
+	for _, message := range acknowledged {
+		missing[message] = true
 	}
+	// Each arrival is looked at once: there are many after many kills.
+	p.inbox.await("all that was acknowledged arrives", func(got []arrived) error {
+		for ; looked < len(got); looked++ {
+			delete(missing, got[looked].ID)
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("%d of %d have not arrived", len(missing), len(acknowledged))
+		}
+		return nil
+	})
 	eventually(p.t, "nothing is left", func() error {
 		if left := p.deliveries("--state", "pending,delivering,failed,suspended,cancelled"); len(left) > 0 {
 			return fmt.Errorf("%d, the first is %+v", len(left), left[0])
@@ -140,20 +145,6 @@ func (p *pushing) drained(acknowledged map[string]string) (duplicates int) {
 		require.Equal(p.t, messages[data.Order], m.ID, "an order that was published again is the same message")
 	}
 	return len(got) - distinct(got)
-}
-
-// notArrived are the orders whose messages are not among them.
-func notArrived(acknowledged map[string]string, got []arrived) (orders []string) {
-	seen := map[string]bool{}
-	for _, m := range got {
-		seen[m.ID] = true
-	}
-	for order, message := range acknowledged {
-		if !seen[message] {
-			orders = append(orders, order)
-		}
-	}
-	return orders
 }
 
 // gate holds back the answers of an inbox.
