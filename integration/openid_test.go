@@ -2,7 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"testing"
@@ -42,13 +41,8 @@ https://localhost:%vendor% {
 func TestOpenIDProvider(t *testing.T) {
 	n := newNode(t)
 	n.openShop()
-	authority, err := testserver.NewAuthority()
-	require.NoError(t, err)
-	issued, err := authority.Issue("provider", net.IPv4(127, 0, 0, 1))
-	require.NoError(t, err)
-	cert, key, err := testserver.PEM(issued)
-	require.NoError(t, err)
-	n.write("provider.pem", string(authority.PEM))
+	certificate := testserver.NewCertificate(t, "provider")
+	n.write("provider.pem", string(certificate.Authority))
 	n.write("shop.openapi.yaml", n.fill(shopCatalog))
 	n.env = []string{"OIDC_SECRET=" + providerSecret}
 	options := "\tlog {\n\t\tformat open_platform\n\t}"
@@ -73,7 +67,7 @@ func TestOpenIDProvider(t *testing.T) {
 	issuer := n.fill("https://127.0.0.1:%provider%")
 	start := func() *script {
 		return n.startScript(t, "provider.mjs", settings{
-			"issuer": issuer, "port": n.word("provider"), "cert": string(cert), "key": string(key),
+			"issuer": issuer, "port": n.word("provider"), "cert": string(certificate.PEM), "key": string(certificate.Key),
 			"client_id": "open-platform", "client_secret": providerSecret, "redirect_uri": n.authorization() + "/oauth/callback",
 		})
 	}

@@ -266,14 +266,9 @@ func TestRedisOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	// The server runs as another user.
 	require.NoError(t, os.Chmod(dir, 0o755))
-	authority, err := testserver.NewAuthority()
-	require.NoError(t, err)
-	issued, err := authority.Issue("redis", net.IPv4(127, 0, 0, 1))
-	require.NoError(t, err)
-	certificate, key, err := testserver.PEM(issued)
-	require.NoError(t, err)
+	certificate := testserver.NewCertificate(t, "redis")
 	ca, crt, private := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "crt.pem"), filepath.Join(dir, "key.pem")
-	for path, data := range map[string][]byte{ca: authority.PEM, crt: certificate, private: key} {
+	for path, data := range map[string][]byte{ca: certificate.Authority, crt: certificate.PEM, private: certificate.Key} {
 		require.NoError(t, os.WriteFile(path, data, 0o644))
 	}
 	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))

@@ -11,7 +11,10 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // Authority signs certificates of servers and clients. Its key stays in memory.
@@ -53,13 +56,26 @@ func (a *Authority) Issue(name string, addresses ...net.IP) (tls.Certificate, er
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// PEM writes a certificate, and its key in PKCS #8, as servers read them.
-func PEM(c tls.Certificate) (certificate, key []byte, err error) {
-	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		return nil, nil, fmt.Errorf("writing a key: %w", err)
+// Certificate is what a server of the name on 127.0.0.1 proves itself with, as it is
+// read from files.
+type Certificate struct {
+	// Authority signed it. Key is in PKCS #8.
+	Authority, PEM, Key []byte
+}
+
+// NewCertificate makes a certificate, by an authority of its own.
+func NewCertificate(tb testing.TB, name string) Certificate {
+	tb.Helper()
+	authority, err := NewAuthority()
+	require.NoError(tb, err)
+	issued, err := authority.Issue(name, net.IPv4(127, 0, 0, 1))
+	require.NoError(tb, err)
+	key, err := x509.MarshalPKCS8PrivateKey(issued.PrivateKey)
+	require.NoError(tb, err)
+	return Certificate{
+		Authority: authority.PEM, PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issued.Certificate[0]}),
+		Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // sign completes a certificate, with a new key, and signs it: with that key where
