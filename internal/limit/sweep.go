@@ -67,20 +67,13 @@ type QuotaCount struct {
 // Quotas returns the counts of the day and the month that now falls into, in
 // no particular order. Calls that go on meanwhile may be missing.
 func (m *Memory) Quotas(now time.Time) []QuotaCount {
-	return m.quotas(now, func(*shard, Key, usage) bool { return true })
+	return m.quotas(now, false)
 }
 
 // UnsavedQuotas returns those of them that changed since it was last called. Who
 // cannot save them gives them to KeepUnsaved.
 func (m *Memory) UnsavedQuotas(now time.Time) []QuotaCount {
-	return m.quotas(now, func(s *shard, k Key, u usage) bool {
-		if !u.unsaved {
-			return false
-		}
-		u.unsaved = false
-		s.usage[k] = u
-		return true
-	})
+	return m.quotas(now, true)
 }
 
 // KeepUnsaved has counts returned by UnsavedQuotas once more, as they are then.
@@ -96,16 +89,21 @@ func (m *Memory) KeepUnsaved(counts []QuotaCount) {
 	}
 }
 
-// quotas returns the counts of what is wanted, locking one shard at a time.
-func (m *Memory) quotas(now time.Time, wanted func(*shard, Key, usage) bool) []QuotaCount {
+// quotas returns the counts, locking one shard at a time: all of them, or those that
+// are unsaved, which they then are no longer.
+func (m *Memory) quotas(now time.Time, unsaved bool) []QuotaCount {
 	w := m.calendar.at(clamp(now))
 	var counts []QuotaCount
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
 		for k, u := range s.usage {
-			if !wanted(s, k, u) {
-				continue
+			if unsaved {
+				if !u.unsaved {
+					continue
+				}
+				u.unsaved = false
+				s.usage[k] = u
 			}
 			if u.day.used > 0 && u.day.start >= w.day.start {
 				counts = append(counts, QuotaCount{k, UnitDay, u.day.start, u.day.used})
