@@ -1,9 +1,11 @@
 package store
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/pusher"
@@ -46,13 +48,9 @@ func TestCompletionFindsRowsByNumber(t *testing.T) {
 	}
 	rows, err := tx.Query(t.Context(), `EXPLAIN EXECUTE completion ('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 0, 1)`)
 	require.NoError(t, err)
-	plan := ""
-	for rows.Next() {
-		var line string
-		require.NoError(t, rows.Scan(&line))
-		plan += line + "\n"
-	}
-	require.NoError(t, rows.Err())
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	plan := strings.Join(lines, "\n")
 	require.Contains(t, plan, "Index Scan using push_queue_pkey")
 	require.NotContains(t, plan, "push_queue_claimed")
 	require.NotContains(t, plan, "push_queue_due")
@@ -62,16 +60,12 @@ func TestCompletionFindsRowsByNumber(t *testing.T) {
 // often. A record that moved to another page would have all its indexes written.
 func TestRecordsStayWhereTheyAre(t *testing.T) {
 	p, work := postgresPush(t, 500, 500)
-	pages := func() (pages []int64) {
+	pages := func() []int64 {
 		t.Helper()
 		rows, err := p.pool.Query(t.Context(), `SELECT (ctid::text::point)[0]::bigint FROM push_deliveries ORDER BY id`)
 		require.NoError(t, err)
-		for rows.Next() {
-			var page int64
-			require.NoError(t, rows.Scan(&page))
-			pages = append(pages, page)
-		}
-		require.NoError(t, rows.Err())
+		pages, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		require.NoError(t, err)
 		return pages
 	}
 	before := pages()
