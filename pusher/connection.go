@@ -11,15 +11,18 @@ import (
 const (
 	// answerBuffer is how much of an answer is read at a time.
 	answerBuffer = 4 << 10
-	// writtenAlong is from what size on a request is written while its answer is
-	// read: an endpoint may refuse it without having read all of it.
-	writtenAlong = 32 << 10
+	// largeRequest is from what size on a request is written while its answer is
+	// read, since an endpoint may refuse it without having read all of it. Its memory
+	// is not kept for others.
+	largeRequest = 32 << 10
 )
 
 // connection leads to an endpoint. One request after the other goes over it, each
 // by the goroutine that wants it: there is none that only waits.
 type connection struct {
 	net.Conn
+	// below is Conn without TLS.
+	below net.Conn
 	// to is what it was made for, address where it leads.
 	to      target
 	address string
@@ -31,21 +34,17 @@ type connection struct {
 	since time.Time
 }
 
-func newConnection(c net.Conn, to target) *connection {
-	out := &connection{Conn: c, to: to, source: boundedSource{conn: c}}
-	if at := addressOf(c); at != nil {
-		out.address = *at
-	}
+func newConnection(c net.Conn, below *dialed, to target) *connection {
+	out := &connection{Conn: c, below: below.Conn, to: to, address: below.address, source: boundedSource{conn: c}}
 	out.reader = bufio.NewReaderSize(&out.source, answerBuffer)
 	return out
 }
 
-// silence is a connection that ended, or was never answered on, before the first
-// byte of an answer.
-type silence struct{ err error }
+// unanswered is the error of a connection that brought not a byte of an answer.
+type unanswered struct{ err error }
 
-func (s *silence) Error() string { return s.err.Error() }
-func (s *silence) Unwrap() error { return s.err }
+func (u *unanswered) Error() string { return u.err.Error() }
+func (u *unanswered) Unwrap() error { return u.err }
 
 // asked is what http.ReadResponse must know of a request.
 var asked = &http.Request{Method: http.MethodPost}
@@ -59,14 +58,14 @@ func (c *connection) ask(request []byte) (*http.Response, error) {
 		_, err := c.Write(request)
 		c.writing <- err
 	}
-	if len(request) < writtenAlong {
+	if len(request) < largeRequest {
 		write()
 	} else {
 		go write()
 	}
 	// Who refuses a request may answer and close before all of it was written.
 	if _, err := c.reader.Peek(1); err != nil {
-		return nil, &silence{err}
+		return nil, &unanswered{err}
 	}
 	for {
 		r, err := http.ReadResponse(c.reader, asked)
@@ -83,9 +82,9 @@ func (c *connection) ask(request []byte) (*http.Response, error) {
 	}
 }
 
-// written tells whether the request has gone out, and so whether another one may
-// follow it. Where it is still going out, the connection is closed.
-func (c *connection) written() bool {
+// finishWriting tells whether the request has gone out, and so whether another one
+// may follow it. Where it is still going out, the connection is closed.
+func (c *connection) finishWriting() bool {
 	select {
 	case err := <-c.writing:
 		return err == nil

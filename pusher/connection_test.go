@@ -240,7 +240,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 // pipe is a connection and what tells of its end.
 func pipe(to target) (*connection, func() bool) {
 	ours, theirs := net.Pipe()
-	return newConnection(ours, to), func() bool {
+	return newConnection(ours, &dialed{Conn: ours}, to), func() bool {
 		_ = theirs.SetReadDeadline(time.Now().Add(time.Millisecond))
 		_, err := theirs.Read(make([]byte, 1))
 		return errors.Is(err, io.EOF)
@@ -250,19 +250,19 @@ func pipe(to target) (*connection, func() bool) {
 func TestIdleConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := target{hostPort: "a:443"}, target{hostPort: "b:443"}, target{hostPort: "c:443"}
-		i := newIdle(3)
+		i := newIdleConnections(3)
 		first, firstEnded := pipe(a)
 		second, secondEnded := pipe(b)
 		third, thirdEnded := pipe(b)
 		i.put(first)
-		pass(idleConnections / 2)
+		pass(idleTimeout / 2)
 		i.put(second)
 		i.put(third)
 		require.Nil(t, i.take(c))
 		require.Nil(t, i.take(target{hostPort: "b:443", plain: true}))
 		require.Same(t, third, i.take(b), "the one that waited least")
 		i.put(third)
-		pass(idleConnections/2 + time.Second)
+		pass(idleTimeout/2 + time.Second)
 		require.True(t, firstEnded(), "it waited for long")
 		require.False(t, secondEnded())
 		require.Nil(t, i.take(a))
@@ -302,7 +302,8 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c := newConnection(answering{text: bytes.NewReader(text)}, target{})
+		side := answering{text: bytes.NewReader(text)}
+		c := newConnection(side, &dialed{Conn: side}, target{})
 		r, err := c.ask([]byte("POST / HTTP/1.1\r\n\r\n")) //nolint:bodyclose // as in the sender
 		if err != nil {
 			return

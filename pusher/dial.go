@@ -26,10 +26,9 @@ func (e *dialError) Unwrap() error { return e.err }
 // and connects to that address, not to the name: what a name server says between
 // the look and the connection changes nothing.
 type dialer struct {
-	allow   []netip.Prefix
-	egress  netip.Addr
-	timeout time.Duration
-	tls     *tls.Config
+	allow  []netip.Prefix
+	egress netip.Addr
+	tls    *tls.Config
 	// lookup resolves a name to addresses.
 	lookup lookup
 }
@@ -43,24 +42,14 @@ type dialed struct {
 	address string
 }
 
-// dialPlain connects for a URL with http: only where the operator allows it.
-func (d *dialer) dialPlain(ctx context.Context, _, hostPort string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	c, _, err := d.connect(ctx, hostPort, true)
+// connection connects to a target: without TLS only where the operator allows it.
+func (d *dialer) connection(ctx context.Context, to target) (*connection, error) {
+	c, host, err := d.connect(ctx, to.hostPort, to.plain)
 	if err != nil {
 		return nil, err
 	}
-	return c, nil
-}
-
-// dialTLS connects for a URL with https.
-func (d *dialer) dialTLS(ctx context.Context, _, hostPort string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	c, host, err := d.connect(ctx, hostPort, false)
-	if err != nil {
-		return nil, err
+	if to.plain {
+		return newConnection(c, c, to), nil
 	}
 	config := d.tls.Clone()
 	config.ServerName = host
@@ -72,7 +61,7 @@ func (d *dialer) dialTLS(ctx context.Context, _, hostPort string) (net.Conn, err
 		}
 		return nil, &dialError{ErrTLS, err}
 	}
-	return t, nil
+	return newConnection(t, c, to), nil
 }
 
 // connect resolves the host and tries its addresses in order.

@@ -39,7 +39,7 @@ func TestPublicAddresses(t *testing.T) {
 
 // testDialer dials with a resolver of the test's own.
 func testDialer(allow []netip.Prefix, find lookup) *dialer {
-	return &dialer{allow: allow, timeout: 5 * time.Second, tls: &tls.Config{MinVersion: tls.VersionTLS12}, lookup: find}
+	return &dialer{allow: allow, tls: &tls.Config{MinVersion: tls.VersionTLS12}, lookup: find}
 }
 
 // names resolves all names to the addresses.
@@ -112,11 +112,7 @@ func TestDialRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := testDialer(c.allow, c.find)
-			dial := d.dialTLS
-			if c.plain {
-				dial = d.dialPlain
-			}
-			conn, err := dial(t.Context(), "tcp", net.JoinHostPort(c.host, port))
+			conn, err := d.connection(t.Context(), target{net.JoinHostPort(c.host, port), c.plain})
 			if err == nil {
 				_ = conn.Close()
 			}
@@ -147,11 +143,12 @@ func TestRebinding(t *testing.T) {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 	})
 	d.allow = []netip.Prefix{netip.MustParsePrefix("10.255.255.1/32")}
-	d.timeout = 50 * time.Millisecond
-	_, err := d.dialTLS(t.Context(), "tcp", net.JoinHostPort("shop.example.com", port))
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := d.connection(short, target{hostPort: net.JoinHostPort("shop.example.com", port)})
 	require.Error(t, err)
 	require.EqualValues(t, 1, asked.Load(), "the name is asked for once")
-	_, err = d.dialTLS(t.Context(), "tcp", net.JoinHostPort("shop.example.com", port))
+	_, err = d.connection(t.Context(), target{hostPort: net.JoinHostPort("shop.example.com", port)})
 	require.Equal(t, ErrRefused, classOf(err))
 	require.Zero(t, accepted.Load())
 }
@@ -160,9 +157,9 @@ func TestDialTriesAddressesInOrder(t *testing.T) {
 	port, accepted := listener(t)
 	// 127.0.0.2 has nobody who listens; 10.0.0.1 is not allowed.
 	d := testDialer(loopback, names("10.0.0.1", "127.0.0.2", "::ffff:127.0.0.1"))
-	c, err := d.dialPlain(t.Context(), "tcp", net.JoinHostPort("shop.example.com", port))
+	c, err := d.connection(t.Context(), target{net.JoinHostPort("shop.example.com", port), true})
 	require.NoError(t, err)
-	require.Equal(t, "127.0.0.1", *addressOf(c))
+	require.Equal(t, "127.0.0.1", c.address)
 	require.NoError(t, c.Close())
 	require.Eventually(t, func() bool { return accepted.Load() == 1 }, 5*time.Second, time.Millisecond)
 }
@@ -172,11 +169,11 @@ func TestDialFromEgress(t *testing.T) {
 	defer s.Close()
 	d := testDialer(loopback, nil)
 	d.egress = netip.MustParseAddr("127.0.0.9")
-	c, err := d.dialPlain(t.Context(), "tcp", s.Listener.Addr().String())
+	c, err := d.connection(t.Context(), target{s.Listener.Addr().String(), true})
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.9", c.LocalAddr().(*net.TCPAddr).IP.String())
 	require.NoError(t, c.Close())
 	d.egress = netip.MustParseAddr("2606:4700::1")
-	_, err = d.dialPlain(t.Context(), "tcp", s.Listener.Addr().String())
+	_, err = d.connection(t.Context(), target{s.Listener.Addr().String(), true})
 	require.Equal(t, ErrConnect, classOf(err))
 }

@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// idleConnections is for how long a connection waits for another request.
-	idleConnections = 60 * time.Second
+	// idleTimeout is for how long a connection waits for another request.
+	idleTimeout = 60 * time.Second
 	// surelyOpen is for how long nobody looks whether it is open still.
 	surelyOpen = time.Second
 )
 
-// idle keeps connections that wait for another request, up to a number: then the
-// one goes that has waited longest.
-type idle struct {
+// idleConnections wait for another request, up to a number: then the one goes that
+// has waited longest.
+type idleConnections struct {
 	most int
 
 	mu sync.Mutex
@@ -28,12 +28,12 @@ type idle struct {
 	closed bool
 }
 
-func newIdle(most int) *idle {
-	return &idle{most: most, hosts: map[target][]*list.Element{}, order: list.New()}
+func newIdleConnections(most int) *idleConnections {
+	return &idleConnections{most: most, hosts: map[target][]*list.Element{}, order: list.New()}
 }
 
 // take returns a connection, or nil.
-func (i *idle) take(to target) *connection {
+func (i *idleConnections) take(to target) *connection {
 	for {
 		i.mu.Lock()
 		n := len(i.hosts[to])
@@ -43,7 +43,7 @@ func (i *idle) take(to target) *connection {
 		}
 		c := i.remove(to, n-1)
 		i.mu.Unlock()
-		if time.Since(c.since) < surelyOpen || silent(c.Conn) {
+		if time.Since(c.since) < surelyOpen || usable(c.below) {
 			return c
 		}
 		c.close()
@@ -51,7 +51,7 @@ func (i *idle) take(to target) *connection {
 }
 
 // put lets a connection wait.
-func (i *idle) put(c *connection) {
+func (i *idleConnections) put(c *connection) {
 	c.since = time.Now()
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -64,12 +64,12 @@ func (i *idle) put(c *connection) {
 		i.remove(i.oldest().to, 0).close()
 	}
 	if i.timer == nil {
-		i.timer = time.AfterFunc(idleConnections, i.sweep)
+		i.timer = time.AfterFunc(idleTimeout, i.sweep)
 	}
 }
 
 // remove takes one of those to a host out.
-func (i *idle) remove(to target, at int) *connection {
+func (i *idleConnections) remove(to target, at int) *connection {
 	waiting := i.hosts[to]
 	c := i.order.Remove(waiting[at]).(*connection)
 	if waiting = slices.Delete(waiting, at, at+1); len(waiting) == 0 {
@@ -81,7 +81,7 @@ func (i *idle) remove(to target, at int) *connection {
 }
 
 // oldest has waited longest, and so is the first of its host; nil where none waits.
-func (i *idle) oldest() *connection {
+func (i *idleConnections) oldest() *connection {
 	if e := i.order.Front(); e != nil {
 		return e.Value.(*connection)
 	}
@@ -89,11 +89,11 @@ func (i *idle) oldest() *connection {
 }
 
 // sweep closes those that have waited for long.
-func (i *idle) sweep() {
+func (i *idleConnections) sweep() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for c := i.oldest(); c != nil; c = i.oldest() {
-		if left := idleConnections - time.Since(c.since); left > 0 {
+		if left := idleTimeout - time.Since(c.since); left > 0 {
 			i.timer.Reset(left)
 			return
 		}
@@ -103,7 +103,7 @@ func (i *idle) sweep() {
 }
 
 // close closes all that wait, and lets none wait any more.
-func (i *idle) close() {
+func (i *idleConnections) close() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.closed = true

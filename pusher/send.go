@@ -41,7 +41,7 @@ type answer struct {
 // sender posts to endpoints, by HTTP/1.1.
 type sender struct {
 	dialer  *dialer
-	idle    *idle
+	idle    *idleConnections
 	timeout time.Duration
 	now     func() time.Time
 }
@@ -61,8 +61,8 @@ func newSender(s *Settings, find lookup, now func() time.Time) *sender {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(1024)
 	}
 	return &sender{
-		dialer:  &dialer{allow: s.Allow, egress: s.Egress, timeout: s.Timeout, tls: config, lookup: find},
-		idle:    newIdle(2 * s.Workers),
+		dialer:  &dialer{allow: s.Allow, egress: s.Egress, tls: config, lookup: find},
+		idle:    newIdleConnections(2 * s.Workers),
 		timeout: s.Timeout,
 		now:     now,
 	}
@@ -81,8 +81,10 @@ func (s *sender) send(ctx context.Context, p *post) (a answer) {
 	defer requestBuffers.Put(buffer)
 	request, err := p.appendRequest((*buffer)[:0])
 	if err == nil {
-		*buffer = request
-		err = s.exchange(ctx, p, request, began.Add(s.timeout), &a)
+		if len(request) < largeRequest {
+			*buffer = request
+		}
+		err = s.exchange(ctx, targetOf(p.url), request, began.Add(s.timeout), &a)
 	}
 	switch {
 	case a.status != 0 && a.status/100 != 2:
@@ -96,49 +98,34 @@ func (s *sender) send(ctx context.Context, p *post) (a answer) {
 // exchange sends a request and takes the answer. A connection that waited may have
 // been closed by the other side meanwhile: where it brings nothing at all, the
 // request goes over a new one. Receivers drop what they have seen already.
-func (s *sender) exchange(ctx context.Context, p *post, request []byte, deadline time.Time, a *answer) error {
-	to := targetOf(p.url)
-	c := s.idle.take(to)
-	if c != nil {
-		err := s.over(ctx, c, request, deadline, a)
-		if _, silent := errors.AsType[*silence](err); !silent || isTimeout(err) || ctx.Err() != nil {
+func (s *sender) exchange(ctx context.Context, to target, request []byte, deadline time.Time, a *answer) error {
+	if c := s.idle.take(to); c != nil {
+		err := s.exchangeOver(ctx, c, request, deadline, a)
+		if _, ok := errors.AsType[*unanswered](err); !ok || isTimeout(err) || ctx.Err() != nil {
 			return err
 		}
 		a.address = ""
 	}
-	c, err := s.connect(ctx, to, deadline)
+	dialing, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	c, err := s.dialer.connection(dialing, to)
 	if err != nil {
 		return err
 	}
-	return s.over(ctx, c, request, deadline, a)
+	return s.exchangeOver(ctx, c, request, deadline, a)
 }
 
-// connect makes a new connection.
-func (s *sender) connect(ctx context.Context, to target, deadline time.Time) (*connection, error) {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	dial := s.dialer.dialTLS
-	if to.plain {
-		dial = s.dialer.dialPlain
-	}
-	c, err := dial(ctx, "tcp", to.hostPort)
-	if err != nil {
-		return nil, err
-	}
-	return newConnection(c, to), nil
-}
-
-// over has an exchange over a connection, which waits for another one afterwards
-// if it can.
-func (s *sender) over(ctx context.Context, c *connection, request []byte, deadline time.Time, a *answer) (err error) {
+// exchangeOver is an exchange over a connection, which waits for another one
+// afterwards if it can.
+func (s *sender) exchangeOver(ctx context.Context, c *connection, request []byte, deadline time.Time, a *answer) (err error) {
 	a.address = c.address
 	if err := c.SetDeadline(deadline); err != nil {
 		c.close()
-		return &silence{err}
+		return &unanswered{err}
 	}
 	reusable := false
 	defer func() {
-		if c.written() && reusable {
+		if c.finishWriting() && reusable {
 			s.idle.put(c)
 		} else {
 			c.close()
@@ -206,17 +193,6 @@ func readAnswer(r io.Reader) (kept []byte, whole bool, err error) {
 		}
 	}
 	return bytes.Clone(buffer[:n]), false, nil
-}
-
-// addressOf is where a connection leads, without its port.
-func addressOf(c net.Conn) *string {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if d, ok := c.(*dialed); ok {
-		return &d.address
-	}
-	return nil
 }
 
 // classify tells what kind of failure an error is.

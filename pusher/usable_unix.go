@@ -3,22 +3,15 @@
 package pusher
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"syscall"
 	"time"
 )
 
-// silent tells whether nothing has come over a connection that waits: neither its
-// end, nor an answer that nobody asked for. It may not be used again if something has.
-func silent(c net.Conn) bool {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if d, ok := c.(*dialed); ok {
-		c = d.Conn
-	}
+// usable tells whether a connection that waited can be used again: nothing has come
+// over it, neither its end nor an answer that nobody asked for.
+func usable(c net.Conn) bool {
 	s, ok := c.(syscall.Conn)
 	if !ok || c.SetDeadline(time.Time{}) != nil {
 		return false
