@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -31,42 +29,19 @@ const (
 	fewPrefixes = 8
 )
 
-// app is an app made ready for checking calls. It is immutable. What it has few
-// of are lists and not maps: a call looks at an app that has left the
-// processor's caches, and a map is in more places of the memory.
+// app is an app made ready for checking calls. It is immutable.
 type app struct {
 	*platform.App
-	keys   []*dialectKeys
-	ips    addresses
-	groups []string
-	// packages are in the order of their names.
-	packages []platform.PackageGrant
-}
-
-// keysOf returns the keys of a dialect; nil where there are none.
-func (a *app) keysOf(dialect string) *dialectKeys {
-	for _, k := range a.keys {
-		if k.dialect == dialect {
-			return k
-		}
-	}
-	return nil
-}
-
-// period is for how long the app has a package.
-func (a *app) period(name string) (period platform.Period, granted bool) {
-	i, granted := slices.BinarySearchFunc(a.packages, name, func(p platform.PackageGrant, name string) int { return strings.Compare(p.Package, name) })
-	if !granted {
-		return platform.Period{}, false
-	}
-	return a.packages[i].Period, true
+	keys     map[string]*dialectKeys
+	ips      addresses
+	groups   []string
+	packages map[string]platform.Period
 }
 
 // dialectKeys are the keys of one dialect; keys[i] is described by about[i].
 type dialectKeys struct {
-	dialect string
-	keys    []*signing.Key
-	about   []*platform.Credential
+	keys  []*signing.Key
+	about []*platform.Credential
 }
 
 // live returns the keys that are accepted at now. It copies only when one has
@@ -88,7 +63,7 @@ func (d *dialectKeys) live(now time.Time) dialectKeys {
 }
 
 func compileApp(a *platform.App) (*app, error) {
-	c := &app{App: a, packages: slices.SortedFunc(slices.Values(a.Packages), func(a, b platform.PackageGrant) int { return strings.Compare(a.Package, b.Package) })}
+	c := &app{App: a, keys: map[string]*dialectKeys{}, packages: map[string]platform.Period{}}
 	methods := make(map[string]string, len(a.Dialects))
 	for _, d := range a.Dialects {
 		methods[d.Dialect] = d.Method
@@ -109,10 +84,10 @@ func compileApp(a *platform.App) (*app, error) {
 		if err != nil {
 			return nil, fmt.Errorf("app %s: credential %d: %w", a.ID, cred.Number, err)
 		}
-		d := c.keysOf(cred.Dialect)
+		d := c.keys[cred.Dialect]
 		if d == nil {
-			d = &dialectKeys{dialect: cred.Dialect}
-			c.keys = append(c.keys, d)
+			d = &dialectKeys{}
+			c.keys[cred.Dialect] = d
 		}
 		d.keys, d.about = append(d.keys, key), append(d.about, cred)
 	}
@@ -125,6 +100,9 @@ func compileApp(a *platform.App) (*app, error) {
 		}
 	}
 	c.ips = newAddresses(prefixes)
+	for _, p := range a.Packages {
+		c.packages[p.Package] = p.Period
+	}
 	return c, nil
 }
 

@@ -37,7 +37,7 @@ var decoys = func() map[string]*dialectKeys {
 		if err != nil {
 			panic(fmt.Sprintf("making the decoy key of %s: %v", name, err))
 		}
-		m[name] = &dialectKeys{dialect: name, keys: []*signing.Key{key}, about: []*platform.Credential{{}}}
+		m[name] = &dialectKeys{keys: []*signing.Key{key}, about: []*platform.Credential{{}}}
 	}
 	return m
 }()
@@ -100,7 +100,7 @@ func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Opti
 	}
 	if errors.Is(err, errNoKeys) || errors.Is(err, signing.ErrInvalid) || errors.Is(err, signing.ErrMethod) {
 		for _, name := range rule.Dialects.Candidates(req) {
-			if name == first || c.app.keysOf(name) == nil {
+			if name == first || c.app.keys[name] == nil {
 				continue
 			}
 			one, setErr := signing.NewSet(name)
@@ -121,7 +121,7 @@ func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Opti
 var errNoKeys = errors.New("no keys of this dialect")
 
 func (c *Call) try(req *signing.Request, opt signing.Options) (*platform.Credential, error) {
-	keys := c.app.keysOf(c.Claim.Dialect)
+	keys := c.app.keys[c.Claim.Dialect]
 	if keys == nil {
 		return nil, errNoKeys
 	}
