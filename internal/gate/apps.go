@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/gaissmai/bart"
 	"github.com/maypok86/otter/v2"
@@ -30,28 +32,78 @@ const (
 )
 
 // app is an app made ready for checking calls. It is immutable.
+//
+// Most calls find their app outside of the processor's caches, where a look at
+// another place of the memory costs as much as a hundred instructions. So what
+// most apps have little of lies in the app itself, in lists and not in maps, and
+// text that many apps have in common is kept once: two strings that are the same
+// place are compared without a look at it.
 type app struct {
 	*platform.App
-	keys     map[string]*dialectKeys
-	ips      addresses
-	groups   []string
-	packages map[string]platform.Period
+	active bool
+	keys   []dialectKeys
+	ips    addresses
+	groups []string
+	// packages are those that it may use.
+	packages []grant
+
+	near struct {
+		dialects [1]dialectKeys
+		keys     [2]*signing.Key
+		about    [2]credential
+		prefixes [2]netip.Prefix
+		packages [2]grant
+	}
 }
 
 // dialectKeys are the keys of one dialect; keys[i] is described by about[i].
 type dialectKeys struct {
-	keys  []*signing.Key
-	about []*platform.Credential
+	dialect string
+	keys    []*signing.Key
+	about   []credential
+}
+
+// credential is what the gate must know of a platform.Credential beside its key.
+type credential struct {
+	number      int
+	environment platform.Environment
+	expires     time.Time
+}
+
+// grant is a permission package, and for how long the app has it.
+type grant struct {
+	name   unique.Handle[string]
+	period platform.Period
+}
+
+// keysOf returns the keys of a dialect; nil where there are none.
+func (a *app) keysOf(dialect string) *dialectKeys {
+	for i := range a.keys {
+		if a.keys[i].dialect == dialect {
+			return &a.keys[i]
+		}
+	}
+	return nil
+}
+
+// period is for how long the app has a package.
+func (a *app) period(name unique.Handle[string]) (period platform.Period, granted bool) {
+	for i := range a.packages {
+		if a.packages[i].name == name {
+			return a.packages[i].period, true
+		}
+	}
+	return platform.Period{}, false
 }
 
 // live returns the keys that are accepted at now. It copies only when one has
 // ended, which lasts until the app is loaded anew.
 func (d *dialectKeys) live(now time.Time) dialectKeys {
 	for i := range d.about {
-		if !d.about[i].Live(now) {
-			var out dialectKeys
+		if !d.about[i].live(now) {
+			out := dialectKeys{dialect: d.dialect}
 			for j := range d.about {
-				if d.about[j].Live(now) {
+				if d.about[j].live(now) {
 					out.keys = append(out.keys, d.keys[j])
 					out.about = append(out.about, d.about[j])
 				}
@@ -62,8 +114,11 @@ func (d *dialectKeys) live(now time.Time) dialectKeys {
 	return *d
 }
 
+func (c *credential) live(now time.Time) bool { return c.expires.IsZero() || now.Before(c.expires) }
+
 func compileApp(a *platform.App) (*app, error) {
-	c := &app{App: a, keys: map[string]*dialectKeys{}, packages: map[string]platform.Period{}}
+	c := &app{App: a, active: a.Status == platform.Active}
+	c.keys, c.packages = c.near.dialects[:0], c.near.packages[:0]
 	methods := make(map[string]string, len(a.Dialects))
 	for _, d := range a.Dialects {
 		methods[d.Dialect] = d.Method
@@ -74,24 +129,11 @@ func compileApp(a *platform.App) (*app, error) {
 		if cred.Dialect != signing.Op1 && !granted {
 			continue
 		}
-		var key *signing.Key
-		var err error
-		if cred.Kind == platform.PublicKey {
-			key, err = signing.NewPublicKey(cred.Number, []byte(cred.PublicKeyPEM))
-		} else {
-			key, err = signing.NewSecretKey(cred.Dialect, method, cred.Number, cred.Secret.Reveal())
-		}
-		if err != nil {
+		if err := c.addKey(cred, method); err != nil {
 			return nil, fmt.Errorf("app %s: credential %d: %w", a.ID, cred.Number, err)
 		}
-		d := c.keys[cred.Dialect]
-		if d == nil {
-			d = &dialectKeys{}
-			c.keys[cred.Dialect] = d
-		}
-		d.keys, d.about = append(d.keys, key), append(d.about, cred)
 	}
-	var prefixes []netip.Prefix
+	prefixes := c.near.prefixes[:0]
 	for _, r := range a.IPs {
 		if r.Group != "" {
 			c.groups = append(c.groups, r.Group)
@@ -101,9 +143,41 @@ func compileApp(a *platform.App) (*app, error) {
 	}
 	c.ips = newAddresses(prefixes)
 	for _, p := range a.Packages {
-		c.packages[p.Package] = p.Period
+		c.packages = append(c.packages, grant{unique.Make(p.Package), p.Period})
 	}
 	return c, nil
+}
+
+func (a *app) addKey(cred *platform.Credential, method string) (err error) {
+	var key *signing.Key
+	if cred.Kind == platform.PublicKey {
+		key, err = signing.NewPublicKey(cred.Number, []byte(cred.PublicKeyPEM))
+	} else {
+		key, err = signing.NewSecretKey(cred.Dialect, method, cred.Number, cred.Secret.Reveal())
+	}
+	if err != nil {
+		return err
+	}
+	environment, err := platform.ParseEnvironment(string(cred.Environment))
+	if err != nil {
+		return err
+	}
+	d := a.keysOf(cred.Dialect)
+	if d == nil {
+		d = a.addDialect(cred.Dialect)
+	}
+	d.keys, d.about = append(d.keys, key), append(d.about, credential{cred.Number, environment, cred.ExpiresAt})
+	return nil
+}
+
+func (a *app) addDialect(name string) *dialectKeys {
+	names := signing.Names()
+	d := dialectKeys{dialect: names[slices.Index(names, name)]}
+	if len(a.keys) == 0 {
+		d.keys, d.about = a.near.keys[:0], a.near.about[:0]
+	}
+	a.keys = append(a.keys, d)
+	return &a.keys[len(a.keys)-1]
 }
 
 // addresses is a set of addresses.

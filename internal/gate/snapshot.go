@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -30,6 +31,8 @@ type api struct {
 	*platform.API
 	// counter tells the API's limits from those of others.
 	counter uint64
+	// needs is its permission package.
+	needs unique.Handle[string]
 	// deprecation and sunset are header values (RFC 9745, RFC 8594), or "".
 	deprecation, sunset string
 }
@@ -70,7 +73,7 @@ func newSnapshot(c *platform.Catalog) (*snapshot, error) {
 }
 
 func newAPI(p *platform.API) *api {
-	a := &api{API: p, counter: limit.Hash(p.ID())}
+	a := &api{API: p, counter: limit.Hash(p.ID()), needs: unique.Make(p.Package)}
 	if p.Status == platform.Deprecated {
 		a.deprecation = "@0"
 		if !p.DeprecatedAt.IsZero() {

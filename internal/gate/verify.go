@@ -37,7 +37,7 @@ var decoys = func() map[string]*dialectKeys {
 		if err != nil {
 			panic(fmt.Sprintf("making the decoy key of %s: %v", name, err))
 		}
-		m[name] = &dialectKeys{keys: []*signing.Key{key}, about: []*platform.Credential{{}}}
+		m[name] = &dialectKeys{dialect: name, keys: []*signing.Key{key}, about: []credential{{}}}
 	}
 	return m
 }()
@@ -74,15 +74,15 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 		}
 		return refuse(StageSignature, AppUnknown, "no app has this appKey")
 	}
-	credential, refusal := g.match(c, req, rule, opt)
+	by, refusal := g.match(c, req, rule, opt)
 	if refusal != nil {
 		return refusal
 	}
-	if credential.Environment != rule.Environment {
+	if by.environment != rule.Environment {
 		return refuse(StageSignature, EnvironmentMismatch, fmt.Sprintf(
-			"credential %d belongs to the %s environment and this is %s", credential.Number, credential.Environment, rule.Environment))
+			"credential %d belongs to the %s environment and this is %s", by.number, by.environment, rule.Environment))
 	}
-	if c.app.Status != platform.Active {
+	if !c.app.active {
 		return refuse(StageSignature, AppSuspended, "the app is suspended; ask the platform's staff")
 	}
 	c.Verified, c.checked = true, opt.Now
@@ -92,23 +92,23 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 // match finds the credential that made the signature. Several dialects share
 // their parameter names, so each that the request could be of and that the
 // app has keys for gets a try.
-func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Options) (*platform.Credential, *Refusal) {
+func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Options) (*credential, *Refusal) {
 	first := c.Claim.Dialect
-	credential, err := c.try(req, opt)
+	by, err := c.try(req, opt)
 	if err == nil {
-		return credential, nil
+		return by, nil
 	}
 	if errors.Is(err, errNoKeys) || errors.Is(err, signing.ErrInvalid) || errors.Is(err, signing.ErrMethod) {
 		for _, name := range rule.Dialects.Candidates(req) {
-			if name == first || c.app.keys[name] == nil {
+			if name == first || c.app.keysOf(name) == nil {
 				continue
 			}
 			one, setErr := signing.NewSet(name)
 			if setErr != nil || one.Claim(&c.Claim, req) != nil || c.Claim.AppKey != c.app.Key {
 				continue
 			}
-			if credential, otherErr := c.try(req, opt); otherErr == nil {
-				return credential, nil
+			if by, otherErr := c.try(req, opt); otherErr == nil {
+				return by, nil
 			}
 		}
 	}
@@ -120,8 +120,8 @@ func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Opti
 
 var errNoKeys = errors.New("no keys of this dialect")
 
-func (c *Call) try(req *signing.Request, opt signing.Options) (*platform.Credential, error) {
-	keys := c.app.keys[c.Claim.Dialect]
+func (c *Call) try(req *signing.Request, opt signing.Options) (*credential, error) {
+	keys := c.app.keysOf(c.Claim.Dialect)
 	if keys == nil {
 		return nil, errNoKeys
 	}
@@ -130,7 +130,7 @@ func (c *Call) try(req *signing.Request, opt signing.Options) (*platform.Credent
 	if err != nil {
 		return nil, err
 	}
-	return live.about[i], nil
+	return &live.about[i], nil
 }
 
 // recheck lets a second signature stage of a route agree or refuse; it never

@@ -21,9 +21,11 @@ const (
 
 // ParseEnvironment reads an environment's name.
 func ParseEnvironment(s string) (Environment, error) {
-	switch e := Environment(s); e {
-	case Sandbox, Production:
-		return e, nil
+	switch Environment(s) {
+	case Sandbox:
+		return Sandbox, nil
+	case Production:
+		return Production, nil
 	}
 	return "", &FieldError{Field: "environment", Problem: fmt.Sprintf("%q is no environment", s), Want: "sandbox or production"}
 }
