@@ -13,7 +13,7 @@ const (
 	// maxGather is how long a completion waits for others at the most, enough
 	// how many are saved without waiting, maxSaved how many at once.
 	maxGather = 2 * time.Millisecond
-	enough    = 128
+	enough    = 256
 	maxSaved  = 512
 	// saveTimeout bounds one call of the store.
 	saveTimeout = 10 * time.Second

@@ -184,8 +184,9 @@ func most(g group, workers int) int {
 	return max(1, workers-workers/4)
 }
 
-// buffer is how many deliveries are held beyond those that are posted.
-func buffer(workers int) int { return min(workers, maxBuffer) }
+// buffer is how many deliveries are held beyond those that are posted: so many
+// that a claim takes hundreds, of which each costs less than of a few.
+func buffer(workers int) int { return min(2*workers, maxBuffer) }
 
 // forget drops the lanes that have not been used for long.
 func (s *scheduler) forget() {
