@@ -1,19 +1,24 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"fmt"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unique"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/signing"
 	"github.com/caddy-openplatform/openplatform/internal/store"
 )
 
@@ -285,4 +290,41 @@ func TestBadCatalogKeepsTheGoodOne(t *testing.T) {
 	f.reader.set(func(r *reader) { r.err = errDown })
 	_, err := New(t.Context(), Options{Store: f.reader})
 	require.ErrorIs(t, err, errDown)
+}
+
+// TestAppWithMuch: an app may have more of everything than has room in it.
+func TestAppWithMuch(t *testing.T) {
+	top := signer{dialect: "top", method: "hmac-sha256"}
+	signers := []signer{{}, top, {}, top, {}}
+	var changes []func(*platform.App)
+	for _, s := range signers[1:] {
+		changes = append(changes, withSecret(cmp.Or(s.dialect, signing.Op1), s.method, platform.Production))
+	}
+	for i := range 5 {
+		until := start.AddDate(0, 0, i+1)
+		changes = append(changes, withPackage(fmt.Sprint("package ", i), platform.Period{Until: until}))
+	}
+	much := newApp("much", append(changes, func(a *platform.App) {
+		for i := range 3 {
+			a.IPs = append(a.IPs, platform.IPRule{Prefix: netip.MustParsePrefix(fmt.Sprintf("203.0.113.%d/32", 5+i))})
+		}
+	})...)
+	f := newFixture(t, platform.Catalog{}, much, newApp("little"))
+
+	for i, s := range signers {
+		s.key, s.number = "much", i+1
+		require.Nil(t, f.verify(newCall(), f.sign(s, "GET", "/v1/a?method=a.b", ""), rule(t, platform.Production, signing.Op1, "top")), "credential %d", i+1)
+	}
+	compiled, err := compileApp(much)
+	require.NoError(t, err)
+	for i := range 5 {
+		period, granted := compiled.period(unique.Make(fmt.Sprint("package ", i)))
+		require.True(t, granted)
+		require.Equal(t, start.AddDate(0, 0, i+1), period.Until)
+	}
+	_, granted := compiled.period(unique.Make("package"))
+	require.False(t, granted)
+	for i := range 4 {
+		require.Equal(t, i < 3, compiled.ips.contains(netip.AddrFrom4([4]byte{203, 0, 113, byte(5 + i)})))
+	}
 }
