@@ -47,6 +47,7 @@ type app struct {
 	// packages are those that it may use.
 	packages []grant
 
+	// near is the room for them.
 	near struct {
 		dialects [1]dialectKeys
 		keys     [2]*signing.Key
@@ -114,7 +115,9 @@ func (d *dialectKeys) live(now time.Time) dialectKeys {
 	return *d
 }
 
-func (c *credential) live(now time.Time) bool { return c.expires.IsZero() || now.Before(c.expires) }
+func (c *credential) live(now time.Time) bool {
+	return (&platform.Credential{ExpiresAt: c.expires}).Live(now)
+}
 
 func compileApp(a *platform.App) (*app, error) {
 	c := &app{App: a, active: a.Status == platform.Active}
@@ -172,7 +175,10 @@ func (a *app) addKey(cred *platform.Credential, method string) (err error) {
 
 func (a *app) addDialect(name string) *dialectKeys {
 	names := signing.Names()
-	d := dialectKeys{dialect: names[slices.Index(names, name)]}
+	if i := slices.Index(names, name); i >= 0 {
+		name = names[i] // the one that calls are said to be of
+	}
+	d := dialectKeys{dialect: name}
 	if len(a.keys) == 0 {
 		d.keys, d.about = a.near.keys[:0], a.near.about[:0]
 	}
