@@ -40,14 +40,14 @@ const (
 // place are compared without a look at it.
 type app struct {
 	*platform.App
-	active bool
+	active bool // its Status
 	keys   []dialectKeys
 	ips    addresses
 	groups []string
 	// packages are those that it may use.
 	packages []grant
 
-	// near is the room for them.
+	// near is the room for the first of each.
 	near struct {
 		dialects [1]dialectKeys
 		keys     [2]*signing.Key
@@ -64,17 +64,17 @@ type dialectKeys struct {
 	about   []credential
 }
 
-// credential is what the gate must know of a platform.Credential beside its key.
+// credential is what a key was made of.
 type credential struct {
-	number      int
+	*platform.Credential
+	// environment is the constant that its Environment is equal to.
 	environment platform.Environment
-	expires     time.Time
 }
 
 // grant is a permission package, and for how long the app has it.
 type grant struct {
-	name   unique.Handle[string]
-	period platform.Period
+	packageName unique.Handle[string]
+	period      platform.Period
 }
 
 // keysOf returns the keys of a dialect; nil where there are none.
@@ -90,7 +90,7 @@ func (a *app) keysOf(dialect string) *dialectKeys {
 // period is for how long the app has a package.
 func (a *app) period(name unique.Handle[string]) (period platform.Period, granted bool) {
 	for i := range a.packages {
-		if a.packages[i].name == name {
+		if a.packages[i].packageName == name {
 			return a.packages[i].period, true
 		}
 	}
@@ -101,10 +101,10 @@ func (a *app) period(name unique.Handle[string]) (period platform.Period, grante
 // ended, which lasts until the app is loaded anew.
 func (d *dialectKeys) live(now time.Time) dialectKeys {
 	for i := range d.about {
-		if !d.about[i].live(now) {
+		if !d.about[i].Live(now) {
 			out := dialectKeys{dialect: d.dialect}
 			for j := range d.about {
-				if d.about[j].live(now) {
+				if d.about[j].Live(now) {
 					out.keys = append(out.keys, d.keys[j])
 					out.about = append(out.about, d.about[j])
 				}
@@ -113,10 +113,6 @@ func (d *dialectKeys) live(now time.Time) dialectKeys {
 		}
 	}
 	return *d
-}
-
-func (c *credential) live(now time.Time) bool {
-	return (&platform.Credential{ExpiresAt: c.expires}).Live(now)
 }
 
 func compileApp(a *platform.App) (*app, error) {
@@ -169,14 +165,14 @@ func (a *app) addKey(cred *platform.Credential, method string) (err error) {
 	if d == nil {
 		d = a.addDialect(cred.Dialect)
 	}
-	d.keys, d.about = append(d.keys, key), append(d.about, credential{cred.Number, environment, cred.ExpiresAt})
+	d.keys, d.about = append(d.keys, key), append(d.about, credential{cred, environment})
 	return nil
 }
 
 func (a *app) addDialect(name string) *dialectKeys {
 	names := signing.Names()
 	if i := slices.Index(names, name); i >= 0 {
-		name = names[i] // the one that calls are said to be of
+		name = names[i] // the constant, which claims have too
 	}
 	d := dialectKeys{dialect: name}
 	if len(a.keys) == 0 {

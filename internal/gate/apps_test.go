@@ -309,7 +309,7 @@ func TestAppWithMuch(t *testing.T) {
 			a.IPs = append(a.IPs, platform.IPRule{Prefix: netip.MustParsePrefix(fmt.Sprintf("203.0.113.%d/32", 5+i))})
 		}
 	})...)
-	f := newFixture(t, platform.Catalog{}, much, newApp("little"))
+	f := newFixture(t, platform.Catalog{}, much)
 
 	for i, s := range signers {
 		s.key, s.number = "much", i+1

@@ -102,7 +102,7 @@ func (g *Gate) checkPackage(c *Call) *Refusal {
 	if c.api.Package == platform.BasicPackage {
 		return nil
 	}
-	period, ok := c.app.period(c.api.needs)
+	period, ok := c.app.period(c.api.packageName)
 	if !ok {
 		return refuse(StageScope, PackageNotGranted, fmt.Sprintf(
 			"%s needs the package %s, which the app does not have", c.api.ID(), c.api.Package))

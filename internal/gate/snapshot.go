@@ -30,9 +30,8 @@ type snapshot struct {
 type api struct {
 	*platform.API
 	// counter tells the API's limits from those of others.
-	counter uint64
-	// needs is its permission package.
-	needs unique.Handle[string]
+	counter     uint64
+	packageName unique.Handle[string]
 	// deprecation and sunset are header values (RFC 9745, RFC 8594), or "".
 	deprecation, sunset string
 }
@@ -73,7 +72,7 @@ func newSnapshot(c *platform.Catalog) (*snapshot, error) {
 }
 
 func newAPI(p *platform.API) *api {
-	a := &api{API: p, counter: limit.Hash(p.ID()), needs: unique.Make(p.Package)}
+	a := &api{API: p, counter: limit.Hash(p.ID()), packageName: unique.Make(p.Package)}
 	if p.Status == platform.Deprecated {
 		a.deprecation = "@0"
 		if !p.DeprecatedAt.IsZero() {

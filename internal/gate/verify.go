@@ -37,7 +37,7 @@ var decoys = func() map[string]*dialectKeys {
 		if err != nil {
 			panic(fmt.Sprintf("making the decoy key of %s: %v", name, err))
 		}
-		m[name] = &dialectKeys{dialect: name, keys: []*signing.Key{key}, about: []credential{{}}}
+		m[name] = &dialectKeys{dialect: name, keys: []*signing.Key{key}}
 	}
 	return m
 }()
@@ -74,13 +74,13 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 		}
 		return refuse(StageSignature, AppUnknown, "no app has this appKey")
 	}
-	by, refusal := g.match(c, req, rule, opt)
+	cred, refusal := g.match(c, req, rule, opt)
 	if refusal != nil {
 		return refusal
 	}
-	if by.environment != rule.Environment {
+	if cred.environment != rule.Environment {
 		return refuse(StageSignature, EnvironmentMismatch, fmt.Sprintf(
-			"credential %d belongs to the %s environment and this is %s", by.number, by.environment, rule.Environment))
+			"credential %d belongs to the %s environment and this is %s", cred.Number, cred.environment, rule.Environment))
 	}
 	if !c.app.active {
 		return refuse(StageSignature, AppSuspended, "the app is suspended; ask the platform's staff")
@@ -94,9 +94,9 @@ func (g *Gate) Verify(c *Call, req *signing.Request, rule *Rule) *Refusal {
 // app has keys for gets a try.
 func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Options) (*credential, *Refusal) {
 	first := c.Claim.Dialect
-	by, err := c.try(req, opt)
+	cred, err := c.try(req, opt)
 	if err == nil {
-		return by, nil
+		return cred, nil
 	}
 	if errors.Is(err, errNoKeys) || errors.Is(err, signing.ErrInvalid) || errors.Is(err, signing.ErrMethod) {
 		for _, name := range rule.Dialects.Candidates(req) {
@@ -107,8 +107,8 @@ func (g *Gate) match(c *Call, req *signing.Request, rule *Rule, opt signing.Opti
 			if setErr != nil || one.Claim(&c.Claim, req) != nil || c.Claim.AppKey != c.app.Key {
 				continue
 			}
-			if by, otherErr := c.try(req, opt); otherErr == nil {
-				return by, nil
+			if cred, otherErr := c.try(req, opt); otherErr == nil {
+				return cred, nil
 			}
 		}
 	}

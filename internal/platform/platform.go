@@ -19,7 +19,8 @@ const (
 	Production Environment = "production"
 )
 
-// ParseEnvironment reads an environment's name.
+// ParseEnvironment returns the constant of an environment's name, which keeps
+// nothing of s.
 func ParseEnvironment(s string) (Environment, error) {
 	switch Environment(s) {
 	case Sandbox:
