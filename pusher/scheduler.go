@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxClaim is the largest number of deliveries of one claim, maxAhead how
-	// many are claimed beyond those that are posted now.
+	// maxClaim is the largest number of deliveries of one claim, maxBuffer how
+	// many are held beyond those that are posted.
 	maxClaim  = 512
 	maxBuffer = 512
 	// maxTimers bounds the retries that are remembered; the store tells about
