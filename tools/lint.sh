@@ -15,7 +15,7 @@ go tool -modfile=tools/go.mod golangci-lint run ./...
 )
 
 if command -v shellcheck >/dev/null 2>&1; then
-  shellcheck xcaddy.build .ci/run tools/*.sh
+  shellcheck xcaddy.build .ci/run tools/*.sh examples/cluster/*.sh
 else
   echo "shellcheck is not installed: the scripts were not checked." >&2
 fi
