@@ -123,6 +123,7 @@ func TestConnectionsThatEnd(t *testing.T) {
 			a := sender.send(t.Context(), postTo(t, target))
 			require.NotZero(t, a.status, a.problem)
 			require.Zero(t, sender.idle.order.Len())
+			require.Zero(t, a.connecting, "each request takes as long")
 		})
 	}
 }

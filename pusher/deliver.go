@@ -31,8 +31,11 @@ type outcome struct {
 	endpoint *endpoint
 	// attempted says that a request was made, or would have been if the app
 	// had keys.
-	attempted  bool
-	verdict    verdict
+	attempted bool
+	verdict   verdict
+	// answering is how long the endpoint took, without making a connection that
+	// others can use.
+	answering  time.Duration
 	retryAfter time.Duration
 }
 
@@ -94,6 +97,7 @@ func (p *Pusher) post(ctx context.Context, c *current, e *endpoint, w *Work, bod
 func (p *Pusher) judge(o *outcome, e *endpoint, a *answer) {
 	w, s := &o.item.work, p.scheduler
 	o.attempted, o.endpoint, o.verdict, o.retryAfter = true, e, a.verdict(), a.retryAfter
+	o.answering = a.duration - a.connecting
 	o.Attempt = &Attempt{
 		Number: w.Attempt, Cause: w.Cause, Started: a.started, Duration: a.duration, Address: a.address,
 		Status: a.status, Class: a.class, Error: a.problem, Response: a.body, Node: p.options.Node,

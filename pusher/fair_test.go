@@ -102,6 +102,29 @@ func TestTurnsSlow(t *testing.T) {
 	})
 }
 
+// TestConnectingIsNotSlow: an endpoint to which a connection takes long, and over
+// that nothing does, gets as many workers as a quick one.
+func TestConnectingIsNotSlow(t *testing.T) {
+	for name, c := range map[string]struct {
+		kept time.Duration
+		most int
+	}{
+		"connections that are kept":   {300 * time.Millisecond, 48},
+		"connections of one use only": {0, 32},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, w := newSimulation(t, Settings{Workers: 64}, testApp(1, to("a", wide)))
+				w.answer("a", always(reply{status: 200, after: 310 * time.Millisecond, connecting: c.kept}))
+				run(t, f.Pusher)
+				f.publish(t, 500)
+				pass(10 * time.Second)
+				require.Equal(t, c.most, w.most("a"))
+			})
+		})
+	}
+}
+
 // TestManyEndpoints: the same with 10,000 of them, all with work.
 func TestManyEndpoints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

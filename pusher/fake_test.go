@@ -29,6 +29,8 @@ type reply struct {
 	status     int
 	class      ErrorClass
 	retryAfter time.Duration
+	// connecting is how much of after made the connection.
+	connecting time.Duration
 }
 
 // posted is a request.
@@ -63,7 +65,7 @@ func (w *wire) send(ctx context.Context, p *post) answer {
 	w.mu.Lock()
 	w.under[host]--
 	w.mu.Unlock()
-	a := answer{started: began, duration: time.Since(began), address: "192.0.2.1", status: r.status, class: r.class, retryAfter: r.retryAfter}
+	a := answer{started: began, duration: time.Since(began), address: "192.0.2.1", status: r.status, class: r.class, retryAfter: r.retryAfter, connecting: r.connecting}
 	if a.class == NoError && r.status/100 != 2 {
 		a.class = ErrStatus
 	}

@@ -22,15 +22,21 @@ const (
 	maxRead = 64 << 10
 	// maxAnswerHeader bounds the head of an answer.
 	maxAnswerHeader = 32 << 10
+	// idleShare is how many connections may wait for each worker. Where there are
+	// fewer than the endpoints have use for in turn, each request makes one.
+	idleShare = 4
 )
 
 // answer is what became of a post.
 type answer struct {
 	started  time.Time
 	duration time.Duration
-	address  string
-	status   int
-	class    ErrorClass
+	// connecting is how much of that made a connection that others can use; 0 where
+	// there was one, or where it cannot be used again.
+	connecting time.Duration
+	address    string
+	status     int
+	class      ErrorClass
 	// problem says in words what went wrong.
 	problem string
 	body    []byte
@@ -62,7 +68,7 @@ func newSender(s *Settings, find lookup, now func() time.Time) *sender {
 	}
 	return &sender{
 		dialer:  &dialer{allow: s.Allow, egress: s.Egress, tls: config, lookup: find},
-		idle:    newIdleConnections(2 * s.Workers),
+		idle:    newIdleConnections(idleShare * s.Workers),
 		timeout: s.Timeout,
 		now:     now,
 	}
@@ -108,10 +114,12 @@ func (s *sender) exchange(ctx context.Context, to target, request []byte, deadli
 	}
 	dialing, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	began := time.Now()
 	c, err := s.dialer.connection(dialing, to)
 	if err != nil {
 		return err
 	}
+	a.connecting = time.Since(began)
 	return s.exchangeOver(ctx, c, request, deadline, a)
 }
 
@@ -129,6 +137,7 @@ func (s *sender) exchangeOver(ctx context.Context, c *connection, request []byte
 			s.idle.put(c)
 		} else {
 			c.close()
+			a.connecting = 0
 		}
 	}()
 	if ctx.Done() != nil {

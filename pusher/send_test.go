@@ -304,9 +304,11 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	sender := testSender(t, nil)
-	for range 20 {
+	for n := range 20 {
 		a := sender.send(t.Context(), postTo(t, s.URL))
 		require.Equal(t, NoError, a.class, a.problem)
+		require.Equal(t, n == 0, a.connecting > 0)
+		require.Less(t, a.connecting, a.duration)
 	}
 	require.EqualValues(t, 1, connections.Load())
 	for range 20 {
