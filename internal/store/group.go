@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -43,6 +45,9 @@ type work struct {
 	// several says that run has more than one statement, so that what it did is
 	// undone where it fails.
 	several bool
+	// soon says that nobody waits for the disk. What is written is there with the
+	// next work for which somebody does.
+	soon bool
 	// claimed is set by who is first: the loop, which begins the work, or who
 	// brought it and waits no longer. begun says that it was the loop.
 	claimed atomic.Bool
@@ -74,7 +79,17 @@ func (g *group) close() {
 // outcome is unknown, as of a commit that is broken off. So what run writes to
 // must not be read after an error.
 func (g *group) do(ctx context.Context, several bool, run func(context.Context, *conn) error) error {
-	w := &work{run: run, several: several, done: make(chan error, 1)}
+	return g.bring(ctx, &work{run: run, several: several})
+}
+
+// doSoon is do for work of several statements that need not survive a power cut
+// or a crash of the system. That of this process it survives.
+func (g *group) doSoon(ctx context.Context, run func(context.Context, *conn) error) error {
+	return g.bring(ctx, &work{run: run, several: true, soon: true})
+}
+
+func (g *group) bring(ctx context.Context, w *work) error {
+	w.done = make(chan error, 1)
 	select {
 	case g.queue <- w:
 	case <-g.open.Done():
@@ -125,12 +140,32 @@ func (g *group) commit(first *work) {
 	}
 	defer func() { _ = session.Close() }()
 	batch := g.join(first)
+	if !slices.ContainsFunc(batch, func(w *work) bool { return !w.soon }) {
+		defer g.hurry(session)()
+	}
 	whole := g.transaction(session, batch)
 	for _, w := range batch {
 		if !whole && len(batch) > 1 {
 			g.transaction(session, []*work{w})
 		}
 		w.done <- w.err
+	}
+}
+
+// hurry has commits of the connection not wait for the disk, until patience is
+// called. A connection that could not be made to wait again is given up: the next
+// one does.
+func (g *group) hurry(session *sql.Conn) (patience func()) {
+	ctx := context.WithoutCancel(g.open)
+	set := func(level string) error {
+		_, err := session.ExecContext(ctx, `PRAGMA synchronous = `+level)
+		return err
+	}
+	_ = set(`NORMAL`) // otherwise they wait
+	return func() {
+		if set(`FULL`) != nil {
+			_ = session.Raw(func(any) error { return driver.ErrBadConn })
+		}
 	}
 }
 

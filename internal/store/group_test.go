@@ -264,3 +264,31 @@ func TestGroupCloses(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupWaitsForTheDisk for all work but that for which nobody does.
+func TestGroupWaitsForTheDisk(t *testing.T) {
+	g := newGroupTest(t)
+	const full, normal = 2, 1
+	level := func(into *int) run {
+		return func(ctx context.Context, c *conn) error { return c.one(ctx, []any{into}, `PRAGMA synchronous`) }
+	}
+	soon := func(into *int) { require.NoError(t, g.group.doSoon(t.Context(), level(into))) }
+	alone, first, joined, after := 0, 0, 0, 0
+	soon(&alone)
+	require.Equal(t, normal, alone)
+	require.NoError(t, g.update(t.Context(), nil, func(tx *tx) error { return level(&after)(t.Context(), tx.conn) }))
+	require.Equal(t, full, after)
+
+	free := g.busy(t)
+	var all sync.WaitGroup
+	g.bring(&all, 2, func(i int) {
+		if i == 0 {
+			soon(&first)
+		} else if err := g.group.do(t.Context(), false, level(&joined)); err != nil {
+			t.Error(err)
+		}
+	})
+	free()
+	all.Wait()
+	require.Equal(t, []int{full, full}, []int{first, joined}, "they share a transaction")
+}

@@ -20,17 +20,18 @@ const (
 // What a claim makes of a delivery, of columns that push_queue alone has: a manual
 // push that is owed begins the schedule anew.
 const (
-	claimedFence = `fence + 1`
 	claimedCause = `CASE WHEN owed > 0 THEN 1 ELSE cause END`
 	claimedTries = `CASE WHEN owed > 0 THEN 0 ELSE tries END`
 	claimedFirst = `CASE WHEN owed > 0 THEN NULL ELSE first_attempt END`
 	claimedOwed  = `CASE WHEN owed > 0 THEN owed - 1 ELSE 0 END`
-	setClaimed   = `fence = ` + claimedFence + `, cause = ` + claimedCause + `, tries = ` + claimedTries +
+	setClaimed   = `cause = ` + claimedCause + `, tries = ` + claimedTries +
 		`, first_attempt = ` + claimedFirst + `, owed = ` + claimedOwed
 )
 
 // Claim takes due deliveries of active subscriptions for the node. It waits for
-// nobody.
+// nobody, nor for the disk: whoever completes a delivery does. Where the machine
+// fails between the two the delivery is pending again, at once and not only when
+// the lease has ended, and it may arrive twice, as all that are under way then.
 func (s *Store) Claim(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
 	c.Endpoints = distinctEndpoints(c.Endpoints)
 	if len(c.Endpoints) == 0 {

@@ -25,7 +25,11 @@ const (
 				SELECT s.number FROM unnest($1::bigint[]) AS a (number) JOIN subscriptions s ON s.number = a.number
 				WHERE s.status = 'active' AND s.number NOT IN (SELECT number FROM held)) END`
 
-	// claimDue takes what is due. Deliveries that others are changing are left
+	// notWaiting makes the transaction be committed without waiting for the disk.
+	notWaiting = `SELECT set_config('synchronous_commit', 'off', true)`
+
+	// claimDue takes what is due. The fence is the time of the claim: it does not
+	// come again where the server has lost this one, and its node goes on. Deliveries that others are changing are left
 	// out: they are due again when that is done. Of a subscription with something
 	// due that was not taken, a row tells since when, and, in the place of the
 	// end of a grant, whether it could be taken now.
@@ -51,7 +55,7 @@ const (
 			SELECT f.*, row_number() OVER (PARTITION BY f.subscription ORDER BY f.due_at, f.id) AS place
 			FROM found f WHERE f.free_key AND NOT f.behind),
 		taken AS (
-			UPDATE push_queue q SET state = 1, claimed_at = c.now, lease_until = c.now + $8, node = $7, ` + setClaimed + `
+			UPDATE push_queue q SET state = 1, claimed_at = c.now, lease_until = c.now + $8, node = $7, fence = greatest(fence + 1, c.now), ` + setClaimed + `
 			FROM ranked r, clock c WHERE q.id = r.id AND r.place <= r.free
 			RETURNING q.*, coalesce(r.oldest, c.now) AS oldest),
 		held AS (UPDATE push_queue q SET held = true FROM found f WHERE q.id = f.id AND f.behind),
@@ -95,6 +99,7 @@ func (s *Store) claimPostgres(ctx context.Context, c pusher.Claim) (r pusher.Cla
 	found := map[uint64]look{}
 	var old []payloadRef
 	b := planned()
+	b.Queue(notWaiting)
 	b.Queue(lockEndpoints, ask.subscriptions).QueryRow(func(row pgx.Row) error {
 		var now int64
 		var places, busy []int64

@@ -19,7 +19,7 @@ const (
 	// alone.
 	endpointDue = `SELECT (SELECT count(*) FROM push_queue WHERE subscription = ?1 AND state = 1),
 			EXISTS (SELECT 1 FROM push_queue WHERE subscription = ?1 AND held), d.id, d.behind, d.busy,
-			q.at, q.app, ` + claimedFence + `, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, attempts, ` + claimedTries + `, ` + claimedCause + `,
+			q.at, q.app, fence + 1, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, attempts, ` + claimedTries + `, ` + claimedCause + `,
 			` + claimedFirst + `, q.due_at, p.key_number, p.body,
 			q.grant_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.id = q.grant_id AND ` + grantHolds + `?2)
 		FROM subscriptions s
@@ -35,7 +35,7 @@ const (
 		WHERE s.number = ?1 AND s.status = 'active'`
 	freeHeld = `UPDATE push_queue SET held = 0 WHERE id IN (SELECT id FROM push_queue WHERE subscription = ? AND held LIMIT ` + lookahead + `)`
 	holdBack = `UPDATE push_queue SET held = 1 WHERE id IN ` + listed
-	take     = `UPDATE push_queue SET state = 1, claimed_at = ?, lease_until = ?, node = ?, ` + setClaimed + ` WHERE id IN ` + listed
+	take     = `UPDATE push_queue SET state = 1, claimed_at = ?, lease_until = ?, node = ?, fence = fence + 1, ` + setClaimed + ` WHERE id IN ` + listed
 	// listed is what stands in a parameter that is a list in JSON.
 	listed = `(SELECT value FROM json_each(?))`
 )
@@ -43,7 +43,7 @@ const (
 // claimSQLite claims in one transaction.
 func (s *Store) claimSQLite(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
 	var r pusher.ClaimResult
-	err := s.hot(ctx, func(ctx context.Context, conn *conn) error {
+	err := s.group.doSoon(ctx, func(ctx context.Context, conn *conn) error {
 		claim := &sqliteClaim{conn: conn, Claim: c, now: s.now().UnixMicro()}
 		for _, e := range c.Endpoints {
 			if err := claim.endpoint(ctx, e); err != nil {

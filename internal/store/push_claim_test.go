@@ -165,7 +165,7 @@ func TestClaimRevoked(t *testing.T) {
 		require.True(p, w[0].Revoked, "it ended meanwhile")
 		cancel := pusher.Completion{ID: w[0].ID, Subscription: sub, Fence: w[0].Fence, State: pusher.Cancelled}
 		require.Equal(p, []bool{true}, p.complete(cancel))
-		require.Equal(p, recorded{State: pusher.Cancelled, Attempts: 3, Status: 500, Class: pusher.ErrStatus, Fence: 4}, p.recorded(w[0].ID))
+		require.Equal(p, recorded{State: pusher.Cancelled, Attempts: 3, Status: 500, Class: pusher.ErrStatus, Fence: w[0].Fence}, p.recorded(w[0].ID))
 	})
 }
 
@@ -235,4 +235,50 @@ func TestClaimLooksAtEverything(t *testing.T) {
 	l.full = l.full.Add(-lookEvery)
 	p.push.looked.at[sub] = l
 	require.Len(t, p.claim(endpoint(sub)).Work, 1)
+}
+
+// TestWhatWaitsForTheDisk is what was accepted and what became of it, and not who
+// has it meanwhile.
+func TestWhatWaitsForTheDisk(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		sub := p.subscribe(1)[0]
+		p.run(`CREATE TABLE levels (op TEXT, level TEXT)`)
+		if p.pool != nil {
+			p.run(`CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				INSERT INTO levels VALUES (TG_OP, current_setting('synchronous_commit')); RETURN NULL; END $$`)
+			p.run(`CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON push_queue FOR EACH ROW EXECUTE FUNCTION note()`)
+		} else {
+			for _, op := range []string{"INSERT", "UPDATE", "DELETE"} {
+				p.run(`CREATE TEMP TRIGGER note_` + op + ` AFTER ` + op + ` ON main.push_queue BEGIN
+					INSERT INTO main.levels SELECT '` + op + `', CASE synchronous WHEN 2 THEN 'on' WHEN 1 THEN 'off' END FROM pragma_synchronous; END`)
+			}
+		}
+		p.publish(p.message("", sub))
+		p.complete(done(p.claim(endpoint(sub)).Work[0], pusher.Delivered, 0))
+		for op, want := range map[string]string{"INSERT": "on", "UPDATE": "off", "DELETE": "on"} {
+			require.Equal(p, 1, p.count(`SELECT count(*) FROM levels WHERE op = ? AND level = ?`, op, want), op)
+		}
+		require.Equal(p, 3, p.count(`SELECT count(*) FROM levels`))
+	})
+}
+
+// TestLostClaim: a server that failed forgets a claim whose node goes on. The next
+// claim is another one, and both attempts are recorded.
+func TestLostClaim(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		if p.pool == nil {
+			p.Skip("the node fails with the machine")
+		}
+		sub := p.subscribe(1)[0]
+		p.publish(p.message("", sub))
+		p.run(`CREATE TABLE before AS TABLE push_queue`)
+		lost := p.claim(endpoint(sub)).Work[0]
+		p.run(`DELETE FROM push_queue`)
+		p.run(`INSERT INTO push_queue TABLE before`)
+		again := p.claim(endpoint(sub)).Work[0]
+		require.NotEqual(p, lost.Fence, again.Fence)
+		require.Equal(p, []bool{false}, p.complete(done(lost, pusher.Delivered, 0)))
+		require.Equal(p, []bool{true}, p.complete(done(again, pusher.Delivered, 0)))
+		require.Equal(p, 2, p.count(`SELECT count(*) FROM push_attempts`))
+	})
 }

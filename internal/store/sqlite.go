@@ -57,7 +57,8 @@ func sqliteCounter(table string) counter {
 // OpenSQLite opens the database file at path and brings its schema up to date.
 // A missing file is made, with mode 0600, and its folder with mode 0700. It
 // fails where the file is newer than this program and where the keys are not
-// the ones that it was written with. What is committed survives a power cut.
+// the ones that it was written with. What is committed survives a power cut, but
+// for who had which delivery.
 func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
