@@ -22,7 +22,8 @@ type Push struct {
 	// Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// Workers is how many requests to apps are under way at once on this node.
+	// Workers is how many requests to apps are under way at once on this node. Up
+	// to four times as many connections wait a minute for the next request.
 	// Default: 1024.
 	Workers int `json:"workers,omitempty"`
 
