@@ -141,7 +141,7 @@ func (g *group) commit(first *work) {
 	defer func() { _ = session.Close() }()
 	batch := g.join(first)
 	if !slices.ContainsFunc(batch, func(w *work) bool { return !w.soon }) {
-		defer g.hurry(session)()
+		defer g.relax(session)()
 	}
 	whole := g.transaction(session, batch)
 	for _, w := range batch {
@@ -152,10 +152,10 @@ func (g *group) commit(first *work) {
 	}
 }
 
-// hurry has commits of the connection not wait for the disk, until patience is
+// relax has commits of the connection not wait for the disk, until restore is
 // called. A connection that could not be made to wait again is given up: the next
 // one does.
-func (g *group) hurry(session *sql.Conn) (patience func()) {
+func (g *group) relax(session *sql.Conn) (restore func()) {
 	ctx := context.WithoutCancel(g.open)
 	set := func(level string) error {
 		_, err := session.ExecContext(ctx, `PRAGMA synchronous = `+level)
