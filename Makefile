@@ -34,8 +34,8 @@ bench: ## run the benchmarks, and the gate side by side with a plain proxy
 
 soak: ## run the long tests: a hundred kills, a million pushes again
 	@tools/check-go.sh
-	go test -tags soak -timeout 60m -v ./integration/...
-	go test -tags soak -timeout 60m -v -run TestSoak ./internal/store
+	go test -count=1 -tags soak -timeout 60m -v ./integration/...
+	go test -count=1 -tags soak -timeout 60m -v -run TestSoak ./internal/store
 
 clean: ## remove ./caddy and what make run and make cluster kept
 	rm -rf caddy data examples/cluster/data

@@ -43,8 +43,10 @@ fi
 
 export CGO_ENABLED=1 # the race detector needs it
 # SQLite is C translated to Go, with locks of its own that the race detector knows
-# nothing of. Watched, it is ten times slower; its driver and our code are.
-run() { go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false "$@" ./...; }
+# nothing of. Watched, it is ten times slower; its driver and our code are. Results
+# are never those of an earlier run: tests of the whole binary build it themselves,
+# of code that Go does not know them to depend on.
+run() { go test -race -count=1 -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false "$@" ./...; }
 run -timeout 15m
 cd bench
 run -timeout 5m
