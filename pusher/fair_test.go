@@ -102,24 +102,42 @@ func TestTurnsSlow(t *testing.T) {
 	})
 }
 
-// TestConnectingIsNotSlow: an endpoint to which a connection takes long, and over
-// that nothing does, gets as many workers as a quick one.
-func TestConnectingIsNotSlow(t *testing.T) {
+// TestConnecting: the first connections may take long. An endpoint that is quick
+// over them gets as many workers as others; one that needs a new one each time, or
+// ends what it seemed to keep, does not.
+func TestConnecting(t *testing.T) {
+	first := func(n int) bool { return n <= 8 }
 	for name, c := range map[string]struct {
-		kept time.Duration
-		most int
+		connects func(n int) bool
+		kept     time.Duration
+		group    group
 	}{
-		"connections that are kept":   {300 * time.Millisecond, 48},
-		"connections of one use only": {0, 32},
+		"once":                     {first, 300 * time.Millisecond, fast},
+		"each time":                {func(int) bool { return true }, 0, slow},
+		"each time, kept in vain":  {func(int) bool { return true }, 300 * time.Millisecond, slow},
+		"for every second request": {func(n int) bool { return n%2 == 0 }, 300 * time.Millisecond, slow},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f, w := newSimulation(t, Settings{Workers: 64}, testApp(1, to("a", wide)))
-				w.answer("a", always(reply{status: 200, after: 310 * time.Millisecond, connecting: c.kept}))
+				w.answer("a", func(n int, _ *post) reply {
+					if c.connects(n) {
+						return reply{status: 200, after: 310 * time.Millisecond, connecting: c.kept}
+					}
+					return reply{status: 200, after: 10 * time.Millisecond}
+				})
 				run(t, f.Pusher)
 				f.publish(t, 500)
 				pass(10 * time.Second)
-				require.Equal(t, c.most, w.most("a"))
+				f.scheduler.mu.Lock()
+				defer f.scheduler.mu.Unlock()
+				for _, l := range f.scheduler.lanes {
+					require.Equal(t, c.group, l.kind(f.now()))
+				}
+				require.Len(t, f.scheduler.lanes, 1)
+				if c.group == fast {
+					require.Equal(t, 48, w.most("a"))
+				}
 			})
 		})
 	}

@@ -49,8 +49,11 @@ type lane struct {
 	// ended or the first one began.
 	latency  time.Duration
 	progress time.Time
-	circuit  circuit
-	health   health
+	// holding is how long a request has a worker, connecting included, over more
+	// requests: an endpoint must not have many by connections that soon end.
+	holding time.Duration
+	circuit circuit
+	health  health
 	// earliest is when the rate has its whole burst again.
 	earliest time.Time
 	// alarm is when it is looked at again at the latest, if that is to come.
@@ -84,7 +87,7 @@ func (l *lane) cap() int {
 // kind tells in which group the lane belongs now.
 func (l *lane) kind(now time.Time) group {
 	switch {
-	case l.running > 0 && now.Sub(l.progress) > slowLatency, l.latency > slowLatency:
+	case l.running > 0 && now.Sub(l.progress) > slowLatency, l.latency > slowLatency, l.holding > slowLatency:
 		return slow
 	case l.latency == 0:
 		return unproven
@@ -92,10 +95,11 @@ func (l *lane) kind(now time.Time) group {
 	return fast
 }
 
-// took hears how long a request took.
-func (l *lane) took(d time.Duration, now time.Time) {
+// took hears how long a request took, and how much of that its answer.
+func (l *lane) took(whole, answering time.Duration, now time.Time) {
 	l.progress = now
-	d = max(d, 1)
+	l.holding += (whole - l.holding) / 32
+	d := max(answering, 1)
 	if l.latency == 0 {
 		l.latency = d
 		return

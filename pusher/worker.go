@@ -115,7 +115,7 @@ func (p *Pusher) finish(w *worker, o *outcome) (next *item, last bool) {
 // learn takes from an attempt how the endpoint does.
 func (p *Pusher) learn(l *lane, o *outcome, now time.Time) {
 	s := p.scheduler
-	l.took(o.answering, now)
+	l.took(o.Attempt.Duration, o.answering, now)
 	s.move(l, 0, now)
 	switch o.verdict {
 	case arrived:
