@@ -31,7 +31,9 @@ const (
 // Claim takes due deliveries of active subscriptions for the node. It waits for
 // nobody, nor for the disk: whoever completes a delivery does. Where the machine
 // fails between the two the delivery is pending again, at once and not only when
-// the lease has ended, and it may arrive twice, as all that are under way then.
+// the lease has ended, and it may arrive twice, as all that are under way then. The
+// fence is the time of the claim, and more than the last one: that of a claim that
+// was lost does not come again, while its node may go on.
 func (s *Store) Claim(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, error) {
 	c.Endpoints = distinctEndpoints(c.Endpoints)
 	if len(c.Endpoints) == 0 {

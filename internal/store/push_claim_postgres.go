@@ -28,8 +28,7 @@ const (
 	// notWaiting makes the transaction be committed without waiting for the disk.
 	notWaiting = `SELECT set_config('synchronous_commit', 'off', true)`
 
-	// claimDue takes what is due. The fence is the time of the claim: it does not
-	// come again where the server has lost this one, and its node goes on. Deliveries that others are changing are left
+	// claimDue takes what is due. Deliveries that others are changing are left
 	// out: they are due again when that is done. Of a subscription with something
 	// due that was not taken, a row tells since when, and, in the place of the
 	// end of a grant, whether it could be taken now.

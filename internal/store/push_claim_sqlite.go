@@ -19,7 +19,7 @@ const (
 	// alone.
 	endpointDue = `SELECT (SELECT count(*) FROM push_queue WHERE subscription = ?1 AND state = 1),
 			EXISTS (SELECT 1 FROM push_queue WHERE subscription = ?1 AND held), d.id, d.behind, d.busy,
-			q.at, q.app, fence + 1, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, attempts, ` + claimedTries + `, ` + claimedCause + `,
+			q.at, q.app, ` + claimedFence + `, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, attempts, ` + claimedTries + `, ` + claimedCause + `,
 			` + claimedFirst + `, q.due_at, p.key_number, p.body,
 			q.grant_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.id = q.grant_id AND ` + grantHolds + `?2)
 		FROM subscriptions s
@@ -35,9 +35,11 @@ const (
 		WHERE s.number = ?1 AND s.status = 'active'`
 	freeHeld = `UPDATE push_queue SET held = 0 WHERE id IN (SELECT id FROM push_queue WHERE subscription = ? AND held LIMIT ` + lookahead + `)`
 	holdBack = `UPDATE push_queue SET held = 1 WHERE id IN ` + listed
-	take     = `UPDATE push_queue SET state = 1, claimed_at = ?, lease_until = ?, node = ?, fence = fence + 1, ` + setClaimed + ` WHERE id IN ` + listed
-	// listed is what stands in a parameter that is a list in JSON.
-	listed = `(SELECT value FROM json_each(?))`
+	take     = `UPDATE push_queue SET state = 1, claimed_at = ?2, lease_until = ?3, node = ?4, fence = ` + claimedFence + `, ` + setClaimed + ` WHERE id IN ` + listed
+	// claimedFence is the fence of a claim at the time of the second parameter.
+	claimedFence = `max(fence + 1, ?2)`
+	// listed is what stands in the first parameter, a list in JSON.
+	listed = `(SELECT value FROM json_each(?1))`
 )
 
 // claimSQLite claims in one transaction.
@@ -132,7 +134,7 @@ func (c *sqliteClaim) mark(ctx context.Context) error {
 	for i := range c.result.Work {
 		taken[i] = c.result.Work[i].ID.ID
 	}
-	_, err := c.exec(ctx, take, c.now, c.now+c.Lease.Microseconds(), c.Node, numberList(taken))
+	_, err := c.exec(ctx, take, numberList(taken), c.now, c.now+c.Lease.Microseconds(), c.Node)
 	return err
 }
 
