@@ -243,7 +243,9 @@ type Store interface {
 	// Publish saves batches; each succeeds or fails by itself. It returns once
 	// they are durable, and wakes other nodes.
 	Publish(ctx context.Context, batches []Batch) ([]BatchResult, error)
-	// Claim takes due deliveries of active subscriptions for the node.
+	// Claim takes due deliveries of active subscriptions for the node. It may
+	// return before they are durably its: a claim that is lost is one whose lease
+	// ends sooner.
 	Claim(ctx context.Context, c Claim) (ClaimResult, error)
 	// Complete records attempts and moves deliveries on, all of them in one
 	// transaction. It tells for each whether it still had the delivery; of
