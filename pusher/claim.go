@@ -6,6 +6,10 @@ import (
 )
 
 const (
+	// maxQuantum bounds how much of a backlog is claimed in a turn: a claim costs the
+	// store as much for an endpoint as for several of its deliveries. few is how much
+	// of a backlog comes in turn with the deliveries of others.
+	maxQuantum, few = 8, 4
 	// claimTimeout bounds a claim; it goes on when the node stops, so that
 	// what it brings can be given back.
 	claimTimeout = 10 * time.Second
@@ -23,6 +27,11 @@ const (
 // choose makes the next claim: as many endpoints as there is room for, in turn.
 // It returns nil where there is nothing to ask for, or where enough is here.
 // What it asks for is reserved until settle.
+//
+// Endpoints with a backlog come after the others, which take half of the claim from
+// them at the most: nobody waits behind all backlogs. Of each backlog it takes
+// several deliveries, but not so many that the endpoints would open more connections
+// for them than are kept.
 func (s *scheduler) choose(now time.Time) []Endpoint {
 	settings := s.settings()
 	if settings.Off || s.stopping {
@@ -34,16 +43,30 @@ func (s *scheduler) choose(now time.Time) []Endpoint {
 	if s.running+queued >= settings.Workers && (queued > ahead/2 || budget < ahead/2) {
 		return nil // workers have enough: a larger claim comes a little later
 	}
-	var out []Endpoint
-	for turns := s.ring.size(); turns > 0 && budget > 0; turns-- {
-		l := s.ring.pop()
+	if s.backlog.size() == 0 {
+		return s.ask(nil, &s.ring, budget, 1, maxClaim, now)
+	}
+	quantum := min(maxQuantum, max(1, 2*settings.Workers/s.backlog.size()))
+	out := s.ask(nil, &s.ring, budget-budget/2, 1, quantum, now)
+	for i := range out {
+		budget -= out[i].Room
+	}
+	return s.ask(out, &s.backlog, budget, quantum, maxClaim, now)
+}
+
+// ask adds endpoints of a ring to a claim until the budget is spent: each with an
+// equal part of it, but not with less than least or more than most.
+func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most int, now time.Time) []Endpoint {
+	settings := s.settings()
+	for turns := ring.size(); turns > 0 && budget > 0; turns-- {
+		l := ring.pop()
 		l.place = nowhere
 		e := s.find(l.number)
 		if e == nil || !e.active() {
 			continue
 		}
 		l.sync(e, settings.Schedule)
-		room := min(s.room(l, settings.Workers, now), max(1, budget/turns))
+		room := min(s.room(l, settings.Workers, now), max(least, min(budget/turns, most)), budget)
 		if room == 0 {
 			continue
 		}
@@ -99,6 +122,10 @@ func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time) {
 	for i := range r.Work {
 		got[r.Work[i].Subscription]++
 	}
+	left := make(map[uint64]bool, len(r.More))
+	for _, number := range r.More {
+		left[number] = true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range asked {
@@ -106,6 +133,9 @@ func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time) {
 		n := got[e.Subscription]
 		if n > 0 {
 			l.empty = 0
+		}
+		if l.taken += n; !left[e.Subscription] {
+			l.taken = 0
 		}
 		l.charge(n-e.Room, now)
 		s.move(l, n-e.Room, now)

@@ -14,8 +14,8 @@ import (
 )
 
 // worst is the longest time between the making of a delivery and its first
-// request, of those to a host.
-func (f *fixture) worst(w *wire, skip string) time.Duration {
+// request, of those that counts tells.
+func (f *fixture) worst(w *wire, counts func(posted) bool) time.Duration {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
 	created := make(map[string]time.Time)
@@ -26,12 +26,15 @@ func (f *fixture) worst(w *wire, skip string) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.posts {
-		if p.host != skip && p.attempt == 1 {
+		if counts(p) && p.attempt == 1 {
 			worst = max(worst, p.at.Sub(created[p.delivery]))
 		}
 	}
 	return worst
 }
+
+// but is all except for those to a host.
+func but(skip string) func(posted) bool { return func(p posted) bool { return p.host != skip } }
 
 // publishTo makes a message of a topic that one app alone subscribes.
 func (f *fixture) publishTo(tb testing.TB, app uint64) {
@@ -69,7 +72,7 @@ func TestNoisyNeighbour(t *testing.T) {
 					f.publishTo(t, uint64(2+i%20))
 					pass(2 * time.Millisecond)
 				}
-				require.Less(t, f.worst(w, "slow"), 200*time.Millisecond)
+				require.Less(t, f.worst(w, but("slow")), 200*time.Millisecond)
 				require.Greater(t, len(w.to("slow")), 4*max(1, workers/3), "the slow one is served too")
 				require.LessOrEqual(t, w.most("slow"), max(1, workers/2))
 			})
@@ -98,7 +101,7 @@ func TestTurnsSlow(t *testing.T) {
 			f.publishTo(t, 2)
 			pass(2 * time.Millisecond)
 		}
-		require.Less(t, f.worst(w, "a"), 200*time.Millisecond)
+		require.Less(t, f.worst(w, but("a")), 200*time.Millisecond)
 	})
 }
 
@@ -164,9 +167,53 @@ func TestManyEndpoints(t *testing.T) {
 			f.publishTo(t, uint64(2+i*31%many))
 			pass(5 * time.Millisecond)
 		}
-		require.Less(t, f.worst(w, "slow"), 200*time.Millisecond)
+		require.Less(t, f.worst(w, but("slow")), 200*time.Millisecond)
 		require.GreaterOrEqual(t, len(w.all()), many+200)
 	})
+}
+
+// TestBacklogs: who has no backlog does not wait behind 1,000 endpoints with one.
+// Backlogs go on meanwhile, also where the others alone would need more than there
+// is.
+func TestBacklogs(t *testing.T) {
+	const backlogs, each, others = 1000, 50, 3000
+	for name, c := range map[string]struct {
+		rate int // of the others, in a millisecond; 64 workers do 12.8
+		late time.Duration
+	}{"others that leave room": {6, 100 * time.Millisecond}, "too many others": {14, 2 * time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var apps []platform.Subscriber
+				for n := range uint64(backlogs) {
+					apps = append(apps, testApp(n+1, to("backlog")))
+				}
+				for n := range uint64(others) {
+					apps = append(apps, testApp(backlogs+n+1, to("other")))
+				}
+				f, w := newSimulation(t, Settings{Workers: 64}, apps...)
+				w.answer("backlog", always(reply{status: 200, after: 5 * time.Millisecond}))
+				w.answer("other", always(reply{status: 200, after: 5 * time.Millisecond}))
+				run(t, f.Pusher)
+				f.publish(t, 1)
+				pass(time.Second) // all of them have answered once
+				for n := range backlogs * each {
+					f.publishTo(t, uint64(n%backlogs+1))
+				}
+				pass(500 * time.Millisecond) // the first ones might be all that there is
+				began, done := time.Now(), len(w.to("backlog"))
+				for i := range 1000 {
+					for n := range c.rate {
+						f.publishTo(t, uint64(backlogs+(c.rate*i+n)%others+1))
+					}
+					pass(time.Millisecond)
+				}
+				require.Greater(t, len(w.to("backlog")), done+5000)
+				pass(10 * time.Second)
+				require.Len(t, w.all(), backlogs*(1+each)+others+1000*c.rate)
+				require.Less(t, f.worst(w, func(p posted) bool { return p.host == "other" && p.at.After(began) }), c.late)
+			})
+		})
+	}
 }
 
 func TestConcurrencyIsKept(t *testing.T) {
@@ -249,6 +296,54 @@ func TestBatches(t *testing.T) {
 		require.Less(t, f.store.count("complete"), 300)
 		for _, n := range f.store.sizes["claim"] {
 			require.LessOrEqual(t, n, maxClaim)
+		}
+	})
+}
+
+// TestBatchesOfMany: of each of many backlogs several deliveries are claimed at once.
+func TestBatchesOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var apps []platform.Subscriber
+		for n := range uint64(200) {
+			apps = append(apps, testApp(n+1, to("a", wide)))
+		}
+		f, w := newSimulation(t, Settings{}, apps...)
+		w.answer("a", always(reply{status: 200, after: 10 * time.Millisecond}))
+		f.publish(t, 200)
+		run(t, f.Pusher)
+		pass(10 * time.Second)
+		require.Equal(t, uint64(40_000), f.Stats().Delivered)
+		asked := 0
+		for _, n := range f.store.sizes["asked"] {
+			asked += n
+		}
+		require.Less(t, asked, 40_000/8)
+	})
+}
+
+// TestManyBacklogs: endpoints with a backlog share the workers, and all workers have
+// something to do.
+func TestManyBacklogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, each = 400, 100
+		var apps []platform.Subscriber
+		for n := range uint64(many) {
+			apps = append(apps, testApp(n+1, to(fmt.Sprint("q", n), wide)))
+		}
+		f, w := newSimulation(t, Settings{Workers: 256}, apps...)
+		for n := range many {
+			w.answer(fmt.Sprint("q", n), always(reply{status: 200, after: 10 * time.Millisecond}))
+		}
+		f.publish(t, each)
+		run(t, f.Pusher)
+		pass(200 * time.Millisecond) // they have been found to have a backlog
+		w.mu.Lock()
+		clear(w.peak)
+		w.mu.Unlock()
+		pass(many*each*10*time.Millisecond/256*5/4 - 200*time.Millisecond)
+		require.Equal(t, uint64(many*each), f.Stats().Delivered)
+		for n := range many {
+			require.LessOrEqual(t, w.most(fmt.Sprint("q", n)), 4)
 		}
 	})
 }

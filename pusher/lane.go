@@ -26,7 +26,7 @@ type place uint8
 
 const (
 	nowhere place = iota
-	inRing        // it may have work that is due, and is asked for in its turn
+	inRing        // it may have work that is due, and is asked for in its turn: in ring, or in backlog
 	parked        // the same, but its group has all that it may have
 )
 
@@ -40,6 +40,9 @@ type lane struct {
 	// due: more is due than there was room for. again: somebody woke it while
 	// it held deliveries, which may be due once more when they are completed.
 	due, again bool
+	// taken counts what claims brought that left something. One that leaves
+	// nothing ends it.
+	taken int
 	// claimed counts deliveries from the claim to the completion, running
 	// those that are posted now. held may not be posted yet.
 	claimed, running int
@@ -83,6 +86,10 @@ func (l *lane) cap() int {
 	}
 	return platform.DefaultConcurrency
 }
+
+// backlog tells whether more is due than comes in turn with the deliveries of
+// others.
+func (l *lane) backlog() bool { return l.taken >= few }
 
 // kind tells in which group the lane belongs now.
 func (l *lane) kind(now time.Time) group {

@@ -34,7 +34,8 @@ type memory struct {
 	marks       []mark
 	// fail, where set, is asked before each call.
 	fail func(call string) error
-	// calls counts them, sizes are those of claims and completions.
+	// calls counts them, sizes are those of claims, of what they asked for, and of
+	// completions.
 	calls map[string]int
 	sizes map[string][]int
 	wakes []func([]uint64)
@@ -188,6 +189,7 @@ func (m *memory) Claim(_ context.Context, c Claim) (r ClaimResult, err error) {
 		m.claim(&r, e, now, c.Lease)
 	}
 	m.sizes["claim"] = append(m.sizes["claim"], len(r.Work))
+	m.sizes["asked"] = append(m.sizes["asked"], len(c.Endpoints))
 	return r, nil
 }
 

@@ -37,11 +37,13 @@ type scheduler struct {
 	// kick wakes the claimer.
 	kick chan struct{}
 
-	mu     sync.Mutex
-	lanes  map[uint64]*lane
-	ring   fifo[*lane]
-	parked [groups]fifo[*lane]
-	timers timers
+	mu    sync.Mutex
+	lanes map[uint64]*lane
+	// ring has endpoints that may have something due, backlog those of which claims
+	// have left something.
+	ring, backlog fifo[*lane]
+	parked        [groups]fifo[*lane]
+	timers        timers
 	// claimed counts all that is held, shares the same by group.
 	claimed int
 	shares  [groups]int
@@ -108,11 +110,15 @@ func (s *scheduler) lane(number uint64, now time.Time) *lane {
 	return l
 }
 
-// ready puts a lane in the ring, unless it waits somewhere already.
+// ready puts a lane in its ring, unless it waits somewhere already.
 func (s *scheduler) ready(l *lane) {
 	if l.place == nowhere {
 		l.place, l.due = inRing, false
-		s.ring.push(l)
+		if l.backlog() {
+			s.backlog.push(l)
+		} else {
+			s.ring.push(l)
+		}
 	}
 }
 
@@ -147,7 +153,7 @@ func (s *scheduler) move(l *lane, claims int, now time.Time) {
 	}
 }
 
-// release takes lanes back into the ring whose group has room again.
+// release takes lanes back into their rings whose group has room again.
 func (s *scheduler) release() {
 	w := s.settings().Workers
 	for g := range s.parked {

@@ -106,7 +106,7 @@ func (p *Pusher) finish(w *worker, o *outcome) (next *item, last bool) {
 		w.since = now
 		s.idle = append(s.idle, w)
 	}
-	if s.ring.size() > 0 {
+	if s.ring.size()+s.backlog.size() > 0 {
 		s.nudge()
 	}
 	return next, last
