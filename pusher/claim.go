@@ -2,14 +2,15 @@ package pusher
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
 const (
 	// maxQuantum bounds how much of a backlog is claimed in a turn: a claim costs the
-	// store as much for an endpoint as for several of its deliveries. few is how much
-	// of a backlog comes in turn with the deliveries of others.
-	maxQuantum, few = 8, 4
+	// store as much for an endpoint as for several of its deliveries. backlogFrom is
+	// from how many deliveries on, each of which left others, it is a backlog.
+	maxQuantum, backlogFrom = 8, 4
 	// claimTimeout bounds a claim; it goes on when the node stops, so that
 	// what it brings can be given back.
 	claimTimeout = 10 * time.Second
@@ -30,8 +31,8 @@ const (
 //
 // Endpoints with a backlog come after the others, which take half of the claim from
 // them at the most: nobody waits behind all backlogs. Of each backlog it takes
-// several deliveries, but not so many that the endpoints would open more connections
-// for them than are kept.
+// several deliveries. They may all be posted at once, each over a connection of its
+// own: so all turns together have half as many as connections are kept.
 func (s *scheduler) choose(now time.Time) []Endpoint {
 	settings := s.settings()
 	if settings.Off || s.stopping {
@@ -44,19 +45,20 @@ func (s *scheduler) choose(now time.Time) []Endpoint {
 		return nil // workers have enough: a larger claim comes a little later
 	}
 	if s.backlog.size() == 0 {
-		return s.ask(nil, &s.ring, budget, 1, maxClaim, now)
+		out, _ := s.ask(nil, &s.ring, budget, 1, maxClaim, now)
+		return out
 	}
-	quantum := min(maxQuantum, max(1, 2*settings.Workers/s.backlog.size()))
-	out := s.ask(nil, &s.ring, budget-budget/2, 1, quantum, now)
-	for i := range out {
-		budget -= out[i].Room
-	}
-	return s.ask(out, &s.backlog, budget, quantum, maxClaim, now)
+	quantum := min(maxQuantum, max(1, idleShare*settings.Workers/2/s.backlog.size()))
+	half := budget / 2
+	out, left := s.ask(nil, &s.ring, budget-half, 1, quantum, now)
+	out, _ = s.ask(out, &s.backlog, half+left, quantum, maxClaim, now)
+	return out
 }
 
 // ask adds endpoints of a ring to a claim until the budget is spent: each with an
-// equal part of it, but not with less than least or more than most.
-func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most int, now time.Time) []Endpoint {
+// equal part of it, but not with less than least or more than most. It returns what is
+// left of the budget.
+func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most int, now time.Time) ([]Endpoint, int) {
 	settings := s.settings()
 	for turns := ring.size(); turns > 0 && budget > 0; turns-- {
 		l := ring.pop()
@@ -75,7 +77,7 @@ func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most i
 		s.move(l, room, now)
 		out = append(out, Endpoint{Subscription: l.number, Room: room, Concurrency: l.cap(), Ordered: e.Ordered})
 	}
-	return out
+	return out, budget
 }
 
 // room is how many deliveries of a lane may be claimed now. A lane without room
@@ -122,8 +124,8 @@ func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time) {
 	for i := range r.Work {
 		got[r.Work[i].Subscription]++
 	}
-	left := make(map[uint64]bool, len(r.More))
-	for _, number := range r.More {
+	left := make(map[uint64]bool, len(r.More)+len(r.Busy))
+	for _, number := range slices.Concat(r.More, r.Busy) {
 		left[number] = true
 	}
 	s.mu.Lock()
@@ -134,8 +136,8 @@ func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time) {
 		if n > 0 {
 			l.empty = 0
 		}
-		if l.taken += n; !left[e.Subscription] {
-			l.taken = 0
+		if l.streak += n; !left[e.Subscription] {
+			l.streak = 0
 		}
 		l.charge(n-e.Room, now)
 		s.move(l, n-e.Room, now)

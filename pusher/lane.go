@@ -40,9 +40,8 @@ type lane struct {
 	// due: more is due than there was room for. again: somebody woke it while
 	// it held deliveries, which may be due once more when they are completed.
 	due, again bool
-	// taken counts what claims brought that left something. One that leaves
-	// nothing ends it.
-	taken int
+	// streak is how many deliveries claims have brought since one left nothing.
+	streak int
 	// claimed counts deliveries from the claim to the completion, running
 	// those that are posted now. held may not be posted yet.
 	claimed, running int
@@ -87,9 +86,8 @@ func (l *lane) cap() int {
 	return platform.DefaultConcurrency
 }
 
-// backlog tells whether more is due than comes in turn with the deliveries of
-// others.
-func (l *lane) backlog() bool { return l.taken >= few }
+// backlogged tells whether claims keep leaving something.
+func (l *lane) backlogged() bool { return l.streak >= backlogFrom }
 
 // kind tells in which group the lane belongs now.
 func (l *lane) kind(now time.Time) group {

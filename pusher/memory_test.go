@@ -34,6 +34,9 @@ type memory struct {
 	marks       []mark
 	// fail, where set, is asked before each call.
 	fail func(call string) error
+	// busy, where set, tells of each subscription that is claimed of whether another
+	// node has it.
+	busy func(subscription uint64) bool
 	// calls counts them, sizes are those of claims, of what they asked for, and of
 	// completions.
 	calls map[string]int
@@ -186,6 +189,10 @@ func (m *memory) Claim(_ context.Context, c Claim) (r ClaimResult, err error) {
 	}
 	now := m.now()
 	for _, e := range c.Endpoints {
+		if m.busy != nil && m.busy(e.Subscription) {
+			r.Busy = append(r.Busy, e.Subscription)
+			continue
+		}
 		m.claim(&r, e, now, c.Lease)
 	}
 	m.sizes["claim"] = append(m.sizes["claim"], len(r.Work))

@@ -40,7 +40,7 @@ type scheduler struct {
 	mu    sync.Mutex
 	lanes map[uint64]*lane
 	// ring has endpoints that may have something due, backlog those of which claims
-	// have left something.
+	// keep leaving something.
 	ring, backlog fifo[*lane]
 	parked        [groups]fifo[*lane]
 	timers        timers
@@ -114,7 +114,7 @@ func (s *scheduler) lane(number uint64, now time.Time) *lane {
 func (s *scheduler) ready(l *lane) {
 	if l.place == nowhere {
 		l.place, l.due = inRing, false
-		if l.backlog() {
+		if l.backlogged() {
 			s.backlog.push(l)
 		} else {
 			s.ring.push(l)
