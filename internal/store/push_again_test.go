@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -107,4 +111,39 @@ func testCancel(t *testing.T, e engineTest) {
 	require.False(t, p.complete(t, work[0], pusher.Delivered))
 	require.Equal(t, pusher.Cancelled, p.state(t, moving))
 	require.Empty(t, p.claim(t, "a"))
+}
+
+// TestPushWaitsInACircle: who changes deliveries and was undone, because somebody
+// else waits for what it has, does it again.
+func TestPushWaitsInACircle(t *testing.T) {
+	p := newPushStore(t, engines[1].empty(t), "a")
+	ids := []int64{p.publish(t, "a", testTime).ID, p.publish(t, "a", testTime).ID}
+	const lock = `SELECT 1 FROM push_queue WHERE id = $1 FOR UPDATE`
+	other, err := p.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = other.Exec(t.Context(), `SET LOCAL deadlock_timeout = '1h'`) // it is not the one that notices
+	require.NoError(t, err)
+	_, err = other.Exec(t.Context(), lock, ids[1])
+	require.NoError(t, err)
+	var waits sync.WaitGroup
+	tries := 0
+	require.NoError(t, p.pushing(t.Context(), func(c *conn) ([]uint64, error) {
+		tries++
+		for _, id := range ids {
+			if err := c.each(t.Context(), func(*sql.Rows) error { return nil }, `SELECT 1 FROM push_queue WHERE id = ? FOR UPDATE`, id); err != nil {
+				return nil, err
+			}
+			if tries == 1 {
+				waits.Go(func() {
+					_, err := other.Exec(t.Context(), lock, ids[0])
+					assert.NoError(t, err)
+					assert.NoError(t, other.Commit(t.Context()))
+				})
+				require.Eventually(t, func() bool { return p.count(t, `pg_locks WHERE NOT granted`) > 0 }, time.Minute, time.Millisecond)
+			}
+		}
+		return nil, nil
+	}))
+	waits.Wait()
+	require.Equal(t, 2, tries)
 }

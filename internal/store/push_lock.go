@@ -33,7 +33,7 @@ func (s *Store) pushing(ctx context.Context, fn func(*conn) ([]uint64, error)) e
 			}
 			return c.notifyPush(ctx, subscriptions)
 		})
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, errLocked) && sqlState(err) != deadlockDetected {
 			return err
 		}
 		if try == lockTries {
@@ -76,7 +76,8 @@ func (c *conn) lockAgain(ctx context.Context) error {
 // any record. Who leaves the queue of an ordered subscription changes the next row
 // of its key too, so such a subscription is locked before its rows. A completion
 // locks them the other way round: where it has one of them, all is undone and
-// tried again.
+// tried again. So it is in the one case that is left, a manual push that finds
+// another one owed while its delivery is completed, once the server has seen it.
 func (c *conn) lockQueue(ctx context.Context, with, from string, args ...any) ([]queuedDelivery, error) {
 	var locked []queuedDelivery
 	read := func(tail string) error {
@@ -105,5 +106,9 @@ func (c *conn) lockQueue(ctx context.Context, with, from string, args ...any) ([
 	return locked, err
 }
 
-// lockNotAvailable is the SQLSTATE of a lock that was not waited for.
-const lockNotAvailable = "55P03"
+const (
+	// lockNotAvailable is the SQLSTATE of a lock that was not waited for.
+	lockNotAvailable = "55P03"
+	// deadlockDetected is that of who waited in a circle, and was undone.
+	deadlockDetected = "40P01"
+)
