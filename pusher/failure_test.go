@@ -80,7 +80,7 @@ func TestStaleNode(t *testing.T) {
 		require.Empty(t, w.to("a"))
 		pass(10 * time.Second)
 		require.Len(t, w.to("a"), 1)
-		had, err := f.store.Complete(t.Context(), []Completion{{ID: stale.Work[0].ID, Fence: stale.Work[0].Fence, State: Failed}})
+		had, err := f.store.Complete(t.Context(), []Completion{{ID: stale.Work[0].ID, Subscription: stale.Work[0].Subscription, Fence: stale.Work[0].Fence, State: Failed}})
 		require.NoError(t, err)
 		require.Equal(t, []bool{false}, had)
 		require.Equal(t, Delivered, f.store.state(1))

@@ -317,7 +317,7 @@ func TestCopyKnowsEveryTable(t *testing.T) {
 	}
 	columns["app_credentials"]-- // the app's ID is of the app
 	columns["push_keys"]--
-	rows, err := s.readers.Query(`SELECT c.relname, count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+	rows, err := s.readers.Query(`SELECT c.relname, count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace GROUP BY c.relname`)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rows.Close()) }()

@@ -45,7 +45,8 @@ func postgresEngine() *engine {
 		again:    `SELECT pg_advisory_xact_lock(` + strconv.Itoa(lockAgain) + `)`,
 		byIndex: `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
 			set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
-		lockRow: ` FOR UPDATE`,
+		lockRow:   ` FOR UPDATE`,
+		backFence: `greatest(d.fence, ` + sqlNow + `)`,
 		announce: `WITH change AS (INSERT INTO changes (kind, key, at) VALUES (?, ?, ?) RETURNING version)
 			SELECT pg_notify('` + changesChannel + `', version::text) FROM change`,
 		unhurried: `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)`,

@@ -60,7 +60,7 @@ func (c *conn) knownDelivery(ctx context.Context, id pusher.DeliveryID, conflict
 // queueColumns are those of a delivery that goes into the queue: who it is, and
 // how it stands there.
 const queueColumns = `id, at, subscription, app, order_key, message_at, message_id, topic, user_id, grant_id, payload_at, payload_id,
-	state, due_at, fence, cause, owed, attempts, tries`
+	due_at, fence, cause, owed, attempts, tries`
 
 const queueValues = `d.id, d.at, d.subscription, d.app, d.order_key, d.message_at, d.message_id, d.topic, d.user_id, d.grant_id, d.payload_at, d.payload_id`
 
@@ -77,8 +77,7 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 	owed := 0
 	if cause == pusher.Manual {
 		owed = 1
-		again = ` ON CONFLICT (id) DO UPDATE SET owed = push_queue.owed + 1,
-			due_at = CASE WHEN push_queue.state = 0 THEN excluded.due_at ELSE push_queue.due_at END`
+		again = ` ON CONFLICT (id) DO UPDATE SET owed = push_queue.owed + 1, due_at = excluded.due_at`
 	}
 	lock := ""
 	if c.engine.lockRow != "" {
@@ -98,7 +97,7 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 		pushed = append(pushed, e)
 		return err
 	}, `INSERT INTO push_queue (`+queueColumns+`)
-		SELECT `+queueValues+`, 0, CAST(? AS BIGINT), d.fence, CAST(? AS INT), CAST(? AS INT), d.attempts, 0
+		SELECT `+queueValues+`, CAST(? AS BIGINT), `+c.engine.backFence+`, CAST(? AS INT), CAST(? AS INT), d.attempts, 0
 		FROM `+sel.from+stateJoins+where.String()+sel.oldestFirst()+lock+again+` RETURNING at, id, subscription`,
 		append([]any{now, uint8(cause), owed}, where.args...)...)
 	if err != nil {

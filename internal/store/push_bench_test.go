@@ -166,17 +166,27 @@ func BenchmarkDrain(b *testing.B) {
 				const round = 5120
 				p.fill(b, round*b.N)
 				b.ResetTimer()
-				own, servers := ownCPU(b), p.serverCPU(b)
+				own, servers, logged := ownCPU(b), p.serverCPU(b), p.logged(b)
 				claims, completes := p.drain(b, round*b.N, 256)
 				n := float64(round * b.N)
 				b.ReportMetric(float64((ownCPU(b)-own).Microseconds())/n, "cpu-µs/delivery")
 				b.ReportMetric(float64((p.serverCPU(b)-servers).Microseconds())/n, "server-cpu-µs/delivery")
+				b.ReportMetric(float64(p.logged(b)-logged)/n, "wal-bytes/delivery")
 				b.ReportMetric(n/b.Elapsed().Seconds(), "deliveries/s")
 				b.ReportMetric(float64(claims.Microseconds())/n, "claim-µs/delivery")
 				b.ReportMetric(float64(completes.Microseconds())/n, "complete-µs/delivery")
 			})
 		}
 	})
+}
+
+// logged is how many bytes PostgreSQL has written to its log.
+func (p *pushBench) logged(tb testing.TB) (bytes int64) {
+	tb.Helper()
+	if p.pool != nil {
+		require.NoError(tb, p.pool.QueryRow(tb.Context(), `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint`).Scan(&bytes))
+	}
+	return bytes
 }
 
 // ownCPU is the processor time that this process has used.

@@ -17,15 +17,14 @@ const (
 	lookahead     = "256" // the same in SQL
 )
 
-// What a claim makes of a delivery, of columns that push_queue alone has: a manual
-// push that is owed begins the schedule anew.
+// What a claim makes of a delivery q of the queue: a manual push that is owed
+// begins the schedule anew.
 const (
-	claimedCause = `CASE WHEN owed > 0 THEN 1 ELSE cause END`
-	claimedTries = `CASE WHEN owed > 0 THEN 0 ELSE tries END`
-	claimedFirst = `CASE WHEN owed > 0 THEN NULL ELSE first_attempt END`
-	claimedOwed  = `CASE WHEN owed > 0 THEN owed - 1 ELSE 0 END`
-	setClaimed   = `cause = ` + claimedCause + `, tries = ` + claimedTries +
-		`, first_attempt = ` + claimedFirst + `, owed = ` + claimedOwed
+	claimedCause = `CASE WHEN q.owed > 0 THEN 1 ELSE q.cause END`
+	claimedTries = `CASE WHEN q.owed > 0 THEN 0 ELSE q.tries END`
+	claimedFirst = `CASE WHEN q.owed > 0 THEN NULL ELSE q.first_attempt END`
+	// payOwed makes the queue say so, where one is owed.
+	payOwed = `cause = 1, tries = 0, first_attempt = NULL, owed = owed - 1`
 )
 
 // Claim takes due deliveries of active subscriptions for the node. It waits for

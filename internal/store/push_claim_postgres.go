@@ -14,13 +14,15 @@ import (
 const (
 	// lockEndpoints locks the rows of active subscriptions until the claim is
 	// committed, and leaves out those that another node has. It notes the places
-	// of those that it got for the next statement, which must be another one: it
-	// sees what was committed before these were locked. So caps, and the order of
+	// of those that it got, and the time then, for the next statement, which must
+	// be another one: it sees what was committed before these were locked, and
+	// what it takes has a later time than any of that. So caps, and the order of
 	// keys, hold over all nodes.
 	lockEndpoints = `WITH held AS MATERIALIZED (
 			SELECT a.place, s.number FROM unnest($1::bigint[]) WITH ORDINALITY AS a (number, place) JOIN subscriptions s ON s.number = a.number
 			WHERE s.status = 'active' FOR UPDATE OF s SKIP LOCKED)
-		SELECT ` + sqlNow + `, string_to_array(set_config('open_platform.claim', coalesce((SELECT string_agg(place::text, ',') FROM held), ''), true), ',')::bigint[],
+		SELECT CASE WHEN (SELECT count(*) FROM held) >= 0 THEN set_config('open_platform.claimed_at', (` + sqlNow + `)::text, true)::bigint END,
+			string_to_array(set_config('open_platform.claim', coalesce((SELECT string_agg(place::text, ',') FROM held), ''), true), ',')::bigint[],
 			CASE WHEN (SELECT count(*) FROM held) < cardinality($1::bigint[]) THEN ARRAY(
 				SELECT s.number FROM unnest($1::bigint[]) AS a (number) JOIN subscriptions s ON s.number = a.number
 				WHERE s.status = 'active' AND s.number NOT IN (SELECT number FROM held)) END`
@@ -28,49 +30,65 @@ const (
 	// notWaiting makes the transaction be committed without waiting for the disk.
 	notWaiting = `SELECT set_config('synchronous_commit', 'off', true)`
 
-	// claimDue takes what is due. Deliveries that others are changing are left
-	// out: they are due again when that is done. Of a subscription with something
-	// due that was not taken, a row tells since when, and, in the place of the
-	// end of a grant, whether it could be taken now.
-	claimDue = `WITH clock AS MATERIALIZED (SELECT ` + sqlNow + ` AS now),
+	// claimDue takes what is due and not under way. It changes the queue only where
+	// a manual push is owed, and where keys wait; of these it leaves out those that
+	// others are changing: they are due again when that is done. Its time is one
+	// before it saw what is due, so that whatever ends meanwhile and comes back has
+	// a later fence. Of a subscription with something due that was not taken, a row
+	// tells since when, and, in the place of the end of a grant, whether it could
+	// be taken now.
+	claimDue = `WITH clock AS MATERIALIZED (SELECT current_setting('open_platform.claimed_at')::bigint AS now),
 		asked AS MATERIALIZED (
-			SELECT e.*, c.oldest, c.keys, greatest(least(e.room, e.cap - c.n), 0) AS free
+			SELECT e.*, c.oldest, c.ids, greatest(least(e.room, e.cap - c.n), 0) AS free,
+				CASE WHEN e.ordered THEN array_remove(ARRAY(SELECT q.order_key FROM push_queue q WHERE q.id = ANY (c.ids)), NULL) END AS keys
 			FROM (SELECT ($1::bigint[])[i] AS subscription, ($2::int[])[i] AS room, ($3::int[])[i] AS cap, ($4::boolean[])[i] AS ordered,
 					($5::bigint[])[i] AS due, ($6::bigint[])[i] AS claimed
 				FROM unnest(string_to_array(current_setting('open_platform.claim'), ',')::int[]) AS i) e
 			CROSS JOIN LATERAL (
-				SELECT count(*)::int AS n, min(q.claimed_at) AS oldest, array_agg(q.order_key) FILTER (WHERE e.ordered AND q.order_key IS NOT NULL) AS keys
-				FROM push_queue q WHERE q.subscription = e.subscription AND q.state = 1 AND q.claimed_at >= e.claimed) c),
+				SELECT count(*)::int AS n, min(c.fence) AS oldest, array_agg(c.id) AS ids
+				FROM push_claims c WHERE c.subscription = e.subscription AND c.fence >= e.claimed) c),
+		busy AS MATERIALIZED (SELECT unnest(ids) AS id FROM asked),
 		found AS MATERIALIZED (
-			SELECT a.subscription, a.free, a.ordered, a.oldest, q.id, q.due_at,
+			SELECT q.*, a.free, a.ordered, a.oldest,
 				a.ordered AND q.order_key IS NOT NULL AND EXISTS (
 					SELECT 1 FROM push_queue o WHERE o.subscription = a.subscription AND o.order_key = q.order_key AND o.id < q.id) AS behind,
-				NOT a.ordered OR q.order_key IS NULL OR q.order_key <> ALL (coalesce(a.keys, '{}')) AS free_key
+				NOT a.ordered OR q.order_key IS NULL OR q.order_key <> ALL (a.keys) AS free_key
 			FROM asked a CROSS JOIN clock CROSS JOIN LATERAL (
-				SELECT q.id, q.due_at, q.order_key FROM push_queue q
-				WHERE q.subscription = a.subscription AND q.state = 0 AND NOT q.held AND q.due_at >= a.due AND q.due_at <= clock.now
-				ORDER BY q.due_at, q.id LIMIT a.free + CASE WHEN a.ordered AND a.free > 0 THEN ` + lookahead + ` ELSE 1 END FOR UPDATE SKIP LOCKED) q),
+				SELECT q.* FROM push_queue q
+				WHERE q.subscription = a.subscription AND NOT q.held AND q.due_at >= a.due AND q.due_at <= clock.now AND q.id NOT IN (SELECT id FROM busy)
+				ORDER BY q.due_at, q.id LIMIT a.free + CASE WHEN a.ordered AND a.free > 0 THEN ` + lookahead + ` ELSE 1 END) q),
 		ranked AS MATERIALIZED (
 			SELECT f.*, row_number() OVER (PARTITION BY f.subscription ORDER BY f.due_at, f.id) AS place
 			FROM found f WHERE f.free_key AND NOT f.behind),
+		paid AS (
+			UPDATE push_queue q SET ` + payOwed + ` FROM (
+				SELECT q.id FROM ranked r JOIN push_queue q ON q.id = r.id WHERE r.owed > 0 AND r.place <= r.free FOR UPDATE OF q SKIP LOCKED) o
+			WHERE q.id = o.id RETURNING q.id),
+		chosen AS MATERIALIZED (
+			SELECT r.*, greatest(r.fence + 1, c.now) AS claim FROM ranked r CROSS JOIN clock c
+			WHERE r.place <= r.free AND (r.owed = 0 OR r.id IN (SELECT id FROM paid))),
 		taken AS (
-			UPDATE push_queue q SET state = 1, claimed_at = c.now, lease_until = c.now + $8, node = $7, fence = greatest(fence + 1, c.now), ` + setClaimed + `
-			FROM ranked r, clock c WHERE q.id = r.id AND r.place <= r.free
-			RETURNING q.*, coalesce(r.oldest, c.now) AS oldest),
-		held AS (UPDATE push_queue q SET held = true FROM found f WHERE q.id = f.id AND f.behind),
+			INSERT INTO push_claims (subscription, fence, id, lease_until, node)
+				SELECT t.subscription, t.claim, t.id, c.now + $8, $7 FROM chosen t CROSS JOIN clock c),
+		held AS (
+			UPDATE push_queue q SET held = true FROM (
+				SELECT q.id FROM found f JOIN push_queue q ON q.id = f.id WHERE f.behind FOR UPDATE OF q SKIP LOCKED) h
+			WHERE q.id = h.id),
 		freed AS (
 			UPDATE push_queue q SET held = false, due_at = c.now
 			FROM clock c, (SELECT h.id FROM asked a CROSS JOIN LATERAL (
 				SELECT h.id FROM push_queue h WHERE h.subscription = a.subscription AND h.held LIMIT ` + lookahead + ` FOR UPDATE SKIP LOCKED) h WHERE NOT a.ordered) h
 			WHERE q.id = h.id RETURNING q.subscription, q.due_at)
-		SELECT t.subscription, t.oldest, t.id, t.at, t.app, t.fence, t.message_at, t.message_id, t.topic, coalesce(t.user_id, ''), coalesce(t.order_key, ''),
-			t.attempts, t.tries, t.cause, t.first_attempt, t.due_at, t.payload_at, t.payload_id, p.key_number, p.body,
-			t.grant_id IS NOT NULL AND NOT EXISTS (
-				SELECT 1 FROM grants g WHERE g.id = t.grant_id AND ` + grantHolds + `(SELECT now FROM clock))
-		FROM taken t LEFT JOIN push_payloads p ON p.at = t.payload_at AND p.id = t.payload_id AND p.at >= $9
+		SELECT q.subscription, coalesce(q.oldest, q.claim), q.id, q.at, q.app, q.claim, q.message_at, q.message_id, q.topic,
+			coalesce(q.user_id, ''), coalesce(q.order_key, ''), q.attempts, ` + claimedTries + `, ` + claimedCause + `, ` + claimedFirst + `, q.due_at,
+			q.payload_at, q.payload_id, p.key_number, p.body,
+			q.grant_id IS NOT NULL AND NOT EXISTS (
+				SELECT 1 FROM grants g WHERE g.id = q.grant_id AND ` + grantHolds + `(SELECT now FROM clock))
+		FROM chosen q LEFT JOIN push_payloads p ON p.at = q.payload_at AND p.id = q.payload_id AND p.at >= $9
 		UNION ALL
 		SELECT m.subscription, 0, 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, 0::smallint, NULL, min(m.due_at), 0, 0, NULL, NULL, bool_or(m.more) FROM (
 			SELECT r.subscription, r.due_at, true AS more FROM ranked r WHERE r.place = r.free + 1
+			UNION ALL SELECT r.subscription, r.due_at, false FROM ranked r WHERE r.place <= r.free AND r.id NOT IN (SELECT id FROM chosen)
 			UNION ALL SELECT f.subscription, max(f.due_at), true FROM found f WHERE f.ordered GROUP BY f.subscription, f.free HAVING count(*) >= f.free + ` + lookahead + `
 			UNION ALL SELECT f.subscription, f.due_at, false FROM found f WHERE NOT f.free_key AND NOT f.behind
 			UNION ALL SELECT f.subscription, f.due_at, true FROM freed f) m GROUP BY m.subscription`

@@ -11,33 +11,36 @@ import (
 
 const (
 	// endpointDue tells of an active subscription how many deliveries are under
-	// way, whether some are held back, and which are due, the oldest first; of
-	// these whether they are behind another one of their key, whether one of
+	// way, whether some are held back, and which others are due, the oldest first;
+	// of these whether they are behind another one of their key, whether one of
 	// their key is under way, and of those that can be claimed what is posted.
 	// Where nothing is due there is one row still. The limit is a sum: SQLite
 	// compiles a statement anew for each value of a limit that is a parameter
 	// alone.
-	endpointDue = `SELECT (SELECT count(*) FROM push_queue WHERE subscription = ?1 AND state = 1),
+	endpointDue = `SELECT (SELECT count(*) FROM push_claims WHERE subscription = ?1),
 			EXISTS (SELECT 1 FROM push_queue WHERE subscription = ?1 AND held), d.id, d.behind, d.busy,
-			q.at, q.app, ` + claimedFence + `, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, attempts, ` + claimedTries + `, ` + claimedCause + `,
-			` + claimedFirst + `, q.due_at, p.key_number, p.body,
+			q.at, q.app, ` + claimedFence + `, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, q.attempts, ` + claimedTries + `, ` + claimedCause + `,
+			` + claimedFirst + `, q.owed, q.due_at, p.key_number, p.body,
 			q.grant_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.id = q.grant_id AND ` + grantHolds + `?2)
 		FROM subscriptions s
 		LEFT JOIN (SELECT w.id,
 				?4 AND w.order_key IS NOT NULL AND
 					EXISTS (SELECT 1 FROM push_queue o WHERE o.subscription = ?1 AND o.order_key = w.order_key AND o.id < w.id) AS behind,
-				?4 AND w.order_key IS NOT NULL AND
-					EXISTS (SELECT 1 FROM push_queue o INDEXED BY push_queue_claimed
-						WHERE o.subscription = ?1 AND o.state = 1 AND o.order_key = w.order_key) AS busy
-			FROM push_queue w WHERE w.subscription = ?1 AND w.state = 0 AND NOT w.held AND w.due_at <= ?2 ORDER BY w.due_at, w.id LIMIT 0 + ?3) d
+				?4 AND w.order_key IS NOT NULL AND w.order_key IN (
+					SELECT o.order_key FROM push_claims c JOIN push_queue o ON o.id = c.id WHERE c.subscription = ?1 AND o.order_key IS NOT NULL) AS busy
+			FROM push_queue w
+			WHERE w.subscription = ?1 AND NOT w.held AND w.due_at <= ?2 AND w.id NOT IN (SELECT id FROM push_claims WHERE subscription = ?1)
+			ORDER BY w.due_at, w.id LIMIT 0 + ?3) d
 		LEFT JOIN push_queue q ON q.id = d.id AND NOT d.behind AND NOT d.busy
 		LEFT JOIN push_payloads p ON p.at = q.payload_at AND p.id = q.payload_id
 		WHERE s.number = ?1 AND s.status = 'active'`
 	freeHeld = `UPDATE push_queue SET held = 0 WHERE id IN (SELECT id FROM push_queue WHERE subscription = ? AND held LIMIT ` + lookahead + `)`
 	holdBack = `UPDATE push_queue SET held = 1 WHERE id IN ` + listed
-	take     = `UPDATE push_queue SET state = 1, claimed_at = ?2, lease_until = ?3, node = ?4, fence = ` + claimedFence + `, ` + setClaimed + ` WHERE id IN ` + listed
+	take     = `INSERT INTO push_claims (subscription, fence, id, lease_until, node)
+		SELECT q.subscription, ` + claimedFence + `, q.id, ?3, ?4 FROM push_queue q WHERE q.id IN ` + listed
+	pay = `UPDATE push_queue SET ` + payOwed + ` WHERE id IN ` + listed
 	// claimedFence is the fence of a claim at the time of the second parameter.
-	claimedFence = `max(fence + 1, ?2)`
+	claimedFence = `max(q.fence + 1, ?2)`
 	// listed is what stands in the first parameter, a list in JSON.
 	listed = `(SELECT value FROM json_each(?1))`
 )
@@ -70,8 +73,9 @@ type sqliteClaim struct {
 	pusher.Claim
 	now    int64
 	result pusher.ClaimResult
-	// behind are met deliveries that wait for others of their keys.
-	behind []int64
+	// behind are met deliveries that wait for others of their keys, owed those
+	// with a manual push owed.
+	behind, owed []int64
 }
 
 // endpoint finds what can be taken of a subscription: of an ordered one the
@@ -83,11 +87,11 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 	}
 	var under, seen int
 	var held bool
-	var due []pusher.Work
+	var due []dueWork
 	err := c.each(ctx, func(rows *sql.Rows) error {
 		var d dueRow
 		if err := rows.Scan(&under, &held, &d.id, &d.behind, &d.busy, &d.at, &d.app, &d.fence, &d.messageAt, &d.messageID, &d.topic, &d.user, &d.key,
-			&d.attempts, &d.tries, &d.cause, &d.first, &d.due, &d.keyNumber, &d.body, &d.revoked); err != nil {
+			&d.attempts, &d.tries, &d.cause, &d.first, &d.owed, &d.due, &d.keyNumber, &d.body, &d.revoked); err != nil {
 			return err
 		}
 		if !d.id.Valid {
@@ -98,7 +102,7 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 		case d.behind.Bool:
 			c.behind = append(c.behind, d.id.Int64)
 		case !d.busy.Bool:
-			due = append(due, d.work(e.Subscription))
+			due = append(due, dueWork{d.work(e.Subscription), d.owed.Int64 > 0})
 		}
 		return nil
 	}, endpointDue, int64(e.Subscription), c.now, limit, e.Ordered)
@@ -111,9 +115,14 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 			return err
 		}
 	}
-	slices.SortFunc(due, olderWork)
+	slices.SortFunc(due, func(a, b dueWork) int { return olderWork(a.Work, b.Work) })
 	free := max(0, min(e.Room, e.Concurrency-under))
-	c.result.Work = append(c.result.Work, due[:min(free, len(due))]...)
+	for _, d := range due[:min(free, len(due))] {
+		c.result.Work = append(c.result.Work, d.Work)
+		if d.owed {
+			c.owed = append(c.owed, d.ID.ID)
+		}
+	}
 	if more || len(due) > free || seen > 0 && free == 0 || e.Ordered && seen == limit {
 		c.result.More = append(c.result.More, e.Subscription)
 	}
@@ -134,15 +143,27 @@ func (c *sqliteClaim) mark(ctx context.Context) error {
 	for i := range c.result.Work {
 		taken[i] = c.result.Work[i].ID.ID
 	}
-	_, err := c.exec(ctx, take, numberList(taken), c.now, c.now+c.Lease.Microseconds(), c.Node)
+	if _, err := c.exec(ctx, take, numberList(taken), c.now, c.now+c.Lease.Microseconds(), c.Node); err != nil {
+		return err
+	}
+	if len(c.owed) == 0 {
+		return nil
+	}
+	_, err := c.exec(ctx, pay, numberList(c.owed))
 	return err
+}
+
+// dueWork is what can be taken, and whether a manual push of it is owed.
+type dueWork struct {
+	pusher.Work
+	owed bool
 }
 
 // dueRow is a row of endpointDue. It is empty where nothing is due, and but for
 // its id where the delivery has to wait for another one.
 type dueRow struct {
 	id, at, app, fence, messageAt, messageID sql.NullInt64
-	attempts, tries, cause, first, due       sql.NullInt64
+	attempts, tries, cause, first, owed, due sql.NullInt64
 	keyNumber                                sql.NullInt64
 	topic, user, key                         sql.NullString
 	behind, busy, revoked                    sql.NullBool

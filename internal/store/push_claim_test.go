@@ -196,13 +196,58 @@ func TestClaimBusy(t *testing.T) {
 	require.Equal(t, []uint64{subs[0]}, r.Busy)
 	require.Empty(t, r.More)
 
-	// A delivery that somebody changes is not waited for either.
-	p.publish(p.message("", subs[1]))
-	_, err = other.Exec(t.Context(), `UPDATE push_queue SET owed = 1 WHERE subscription = $1 AND state = 0`, int64(subs[1]))
-	require.NoError(t, err)
-	require.Empty(t, p.claim(endpoint(subs[1])).Work)
 	require.NoError(t, other.Rollback(t.Context()))
 	require.Len(t, p.claim(endpoint(subs[0])).Work, 1)
+}
+
+// Who changes a delivery is not waited for either.
+func TestClaimOfWhatIsChanged(t *testing.T) {
+	p := newPushTest(t, engines[1], postgresDatabase(t))
+	sub := p.subscribe(1)[0]
+	p.publish(p.message("", sub), p.message("", sub))
+	p.owe(p.claim(pusher.Endpoint{Subscription: sub, Room: 1, Concurrency: 1}).Work[0].ID)
+	p.run(`DELETE FROM push_claims`)
+	other, err := p.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = other.Exec(t.Context(), `UPDATE push_queue SET owed = owed + 1`)
+	require.NoError(t, err)
+	r := p.claim(endpoint(sub))
+	require.Len(t, r.Work, 1, "nobody can tell now how many manual pushes of the other one are owed")
+	require.Equal(t, pusher.Auto, r.Work[0].Cause)
+	require.Empty(t, r.More, "it would not be had at once")
+	require.NoError(t, other.Commit(t.Context()))
+	require.Equal(t, []bool{true}, p.complete(done(r.Work[0], pusher.Delivered, 0)))
+	for _, want := range []int{2, 1} {
+		work := p.claim(endpoint(sub)).Work
+		require.Len(t, work, want)
+		for _, w := range work {
+			require.Equal(t, pusher.Manual, w.Cause)
+			require.Equal(t, []bool{true}, p.complete(done(w, pusher.Delivered, 0)))
+		}
+	}
+	require.Zero(t, p.count(`SELECT count(*) FROM push_queue`))
+}
+
+// A claim may see a delivery that is acknowledged, or cancelled, at that moment: its
+// row is there when that is over. Where the delivery then comes back, who has it is
+// stale, and the next one waits until that one is done.
+func TestClaimOfWhatEnds(t *testing.T) {
+	p := newPushStore(t, engines[1].empty(t), "a")
+	id := p.publish(t, "a", testTime)
+	stale := p.claim(t, "a")[0]
+	require.NoError(t, p.Cancel(t.Context(), id))
+	require.Zero(t, p.count(t, "push_claims"))
+	_, err := p.pool.Exec(t.Context(), `INSERT INTO push_claims VALUES ($1, $2, $3, $4, 'node')`, int64(stale.Subscription), stale.Fence, id.ID, stale.Fence+60_000_000)
+	require.NoError(t, err)
+	_, err = p.pool.Exec(t.Context(), `UPDATE push_deliveries SET fence = 0`)
+	require.NoError(t, err)
+	require.NoError(t, p.PushAgain(t.Context(), id))
+	require.Empty(t, p.claim(t, "a"))
+	require.False(t, p.complete(t, stale, pusher.Delivered))
+	require.Equal(t, pusher.Pending, p.state(t, id))
+	work := p.claim(t, "a")
+	require.Len(t, work, 1)
+	require.True(t, p.complete(t, work[0], pusher.Delivered))
 }
 
 // However long something has been due, claims come to it one after the other.
@@ -238,45 +283,53 @@ func TestClaimLooksAtEverything(t *testing.T) {
 }
 
 // TestWhatWaitsForTheDisk is what was accepted and what became of it, and not who
-// has it meanwhile.
+// has it meanwhile, which changes nothing of it.
 func TestWhatWaitsForTheDisk(t *testing.T) {
 	pushOn(t, func(p *pushTest) {
 		sub := p.subscribe(1)[0]
 		p.run(`CREATE TABLE levels (op TEXT, level TEXT)`)
 		if p.pool != nil {
 			p.run(`CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-				INSERT INTO levels VALUES (TG_OP, current_setting('synchronous_commit')); RETURN NULL; END $$`)
-			p.run(`CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON push_queue FOR EACH ROW EXECUTE FUNCTION note()`)
-		} else {
+				INSERT INTO levels VALUES (TG_OP || ' ' || TG_TABLE_NAME, current_setting('synchronous_commit')); RETURN NULL; END $$`)
+		}
+		for _, table := range []string{"push_queue", "push_claims"} {
 			for _, op := range []string{"INSERT", "UPDATE", "DELETE"} {
-				p.run(`CREATE TEMP TRIGGER note_` + op + ` AFTER ` + op + ` ON main.push_queue BEGIN
-					INSERT INTO main.levels SELECT '` + op + `', CASE synchronous WHEN 2 THEN 'on' WHEN 1 THEN 'off' END FROM pragma_synchronous; END`)
+				if p.pool != nil {
+					p.run(`CREATE TRIGGER note_` + op + ` AFTER ` + op + ` ON ` + table + ` FOR EACH ROW EXECUTE FUNCTION note()`)
+					continue
+				}
+				p.run(`CREATE TEMP TRIGGER note_` + table + op + ` AFTER ` + op + ` ON main.` + table + ` BEGIN
+					INSERT INTO main.levels SELECT '` + op + ` ` + table + `', CASE synchronous WHEN 2 THEN 'on' WHEN 1 THEN 'off' END FROM pragma_synchronous; END`)
 			}
 		}
 		p.publish(p.message("", sub))
 		p.complete(done(p.claim(endpoint(sub)).Work[0], pusher.Delivered, 0))
-		for op, want := range map[string]string{"INSERT": "on", "UPDATE": "off", "DELETE": "on"} {
+		for op, want := range map[string]string{
+			"INSERT push_queue": "on", "INSERT push_claims": "off", "DELETE push_claims": "on", "DELETE push_queue": "on",
+		} {
 			require.Equal(p, 1, p.count(`SELECT count(*) FROM levels WHERE op = ? AND level = ?`, op, want), op)
 		}
-		require.Equal(p, 3, p.count(`SELECT count(*) FROM levels`))
+		require.Equal(p, 4, p.count(`SELECT count(*) FROM levels`))
 	})
 }
 
 // TestLostClaim: a server that failed forgets a claim whose node goes on. The next
-// claim is another one, and both attempts are recorded.
+// claim is another one. Whoever comes first tells what became of the delivery, and
+// both attempts are recorded.
 func TestLostClaim(t *testing.T) {
 	pushOn(t, func(p *pushTest) {
 		sub := p.subscribe(1)[0]
 		p.publish(p.message("", sub))
-		p.run(`CREATE TABLE before AS SELECT * FROM push_queue`)
 		lost := p.claim(endpoint(sub)).Work[0]
-		p.run(`DELETE FROM push_queue`)
-		p.run(`INSERT INTO push_queue SELECT * FROM before`)
+		p.run(`DELETE FROM push_claims`)
 		p.clock.Add(1)
 		again := p.claim(endpoint(sub)).Work[0]
 		require.NotEqual(p, lost.Fence, again.Fence)
-		require.Equal(p, []bool{false}, p.complete(done(lost, pusher.Delivered, 0)))
+		require.Equal(p, []bool{true}, p.complete(done(lost, pusher.Pending, 0)))
+		require.Empty(p, p.claim(endpoint(sub)).Work, "it is under way still")
 		require.Equal(p, []bool{true}, p.complete(done(again, pusher.Delivered, 0)))
+		require.Equal(p, []bool{false}, p.complete(done(lost, pusher.Pending, 0)))
 		require.Equal(p, 2, p.count(`SELECT count(*) FROM push_attempts`))
+		require.Equal(p, pusher.Delivered, p.recorded(again.ID).State)
 	})
 }

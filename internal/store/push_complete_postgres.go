@@ -10,33 +10,41 @@ import (
 )
 
 const (
-	// complete locks the rows in the order of their numbers, and then, for the
-	// trigger of those that leave, the subscriptions whose keys go on. It asks for
-	// state <> 0: with state = 1, and few rows under way when it is planned, all of
-	// them would be read for each number, by the index that has these alone.
+	// complete ends claims: deliveries that are over leave the queue, the others
+	// and those with a manual push owed stay. A claim is over where the queue has
+	// its fence or a later one. Rows of the queue are locked in the order of their
+	// numbers: where some are to stay ($10), all are before any of them changes.
+	// Then, for the trigger of those that leave, the subscriptions are whose keys
+	// go on, and at last the claims, which are in the way of nobody else.
 	complete = `WITH clock AS MATERIALIZED (SELECT ` + sqlNow + ` AS now),
-		had AS MATERIALIZED (
-			SELECT c.place, c.at, c.id, c.fence, q.subscription, q.order_key, q.app, c.tried, c.status, c.class, c.state = 2 AS delivered,
-				q.attempts + CASE WHEN c.tried THEN 1 ELSE 0 END AS attempts, q.tries + CASE WHEN c.tried THEN 1 ELSE 0 END AS tries,
-				CASE WHEN c.tried THEN coalesce(q.first_attempt, q.claimed_at) ELSE q.first_attempt END AS first_attempt,
-				CASE WHEN q.owed > 0 THEN 0 ELSE c.state END AS state, CASE WHEN q.owed > 0 THEN 0 ELSE c.wait END AS wait
-			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], $6::boolean[], $7::int[], $8::text[])
-				WITH ORDINALITY AS c (at, id, fence, state, wait, tried, status, class, place)
-			JOIN push_queue q ON q.id = c.id WHERE q.state <> 0 AND q.fence = c.fence FOR UPDATE OF q),
-		ordered AS MATERIALIZED (
-			SELECT s.number FROM (SELECT DISTINCT h.subscription FROM had h WHERE h.order_key IS NOT NULL AND h.state <> 0 ORDER BY 1) h
-			JOIN subscriptions s ON s.number = h.subscription FOR UPDATE OF s),
+		done AS MATERIALIZED (
+			SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::bigint[], $7::boolean[], $8::int[], $9::text[])
+				WITH ORDINALITY AS c (at, id, subscription, fence, state, wait, tried, status, class, place)),
+		locked AS MATERIALIZED (
+			SELECT q.id FROM done d JOIN push_queue q ON q.id = d.id WHERE $10 AND q.fence < d.fence FOR UPDATE OF q),
+		gone AS (
+			DELETE FROM push_queue q USING done d
+			WHERE (SELECT count(*) FROM locked) >= 0 AND q.id = d.id AND q.fence < d.fence AND d.state <> 0 AND q.owed = 0
+			RETURNING d.*, d.state AS now, q.attempts + d.tried::int AS attempts, q.app, q.order_key),
 		kept AS (
-			UPDATE push_queue q SET state = 0, due_at = c.now + h.wait, attempts = h.attempts, tries = h.tries, first_attempt = h.first_attempt,
-				claimed_at = NULL, lease_until = NULL, node = NULL
-			FROM had h, clock c WHERE q.id = h.id AND h.state = 0),
-		gone AS (DELETE FROM push_queue q USING had h WHERE q.id = h.id AND h.state <> 0),
-		failed AS (INSERT INTO push_failed (at, id, app) SELECT h.at, h.id, h.app FROM had h WHERE h.state = 3 ON CONFLICT DO NOTHING),
+			UPDATE push_queue q SET fence = d.fence, due_at = CASE WHEN q.owed > 0 THEN c.now ELSE c.now + d.wait END,
+				attempts = q.attempts + d.tried::int, tries = q.tries + d.tried::int,
+				first_attempt = CASE WHEN d.tried THEN coalesce(q.first_attempt, d.fence) ELSE q.first_attempt END
+			FROM done d, clock c WHERE q.id = d.id AND q.fence < d.fence AND d.place NOT IN (SELECT place FROM gone)
+			RETURNING d.*, 0::smallint AS now, q.attempts, q.app, q.order_key),
+		had AS MATERIALIZED (SELECT * FROM gone UNION ALL SELECT * FROM kept),
+		ordered AS MATERIALIZED (
+			SELECT s.number FROM (SELECT DISTINCT g.subscription FROM gone g WHERE g.order_key IS NOT NULL ORDER BY 1) g
+			JOIN subscriptions s ON s.number = g.subscription FOR UPDATE OF s),
+		ended AS (
+			DELETE FROM push_claims c USING done d
+			WHERE (SELECT count(*) FROM had) >= 0 AND c.subscription = d.subscription AND c.fence = d.fence AND c.id = d.id),
+		failed AS (INSERT INTO push_failed (at, id, app) SELECT h.at, h.id, h.app FROM had h WHERE h.now = 3 ON CONFLICT DO NOTHING),
 		record AS (
-			UPDATE push_deliveries d SET state = h.state, attempts = h.attempts, fence = CASE WHEN h.state = 0 THEN 0 ELSE h.fence END,
-				delivered_at = CASE WHEN h.delivered THEN coalesce(d.delivered_at, c.now) ELSE d.delivered_at END,
+			UPDATE push_deliveries d SET state = h.now, attempts = h.attempts, fence = CASE WHEN h.now = 0 THEN 0 ELSE h.fence END,
+				delivered_at = CASE WHEN h.state = 2 THEN coalesce(d.delivered_at, c.now) ELSE d.delivered_at END,
 				last_status = CASE WHEN h.tried THEN h.status ELSE d.last_status END, last_class = CASE WHEN h.tried THEN h.class ELSE d.last_class END
-			FROM had h, clock c WHERE d.at = h.at AND d.id = h.id AND d.at >= $9 AND d.at <= $10)
+			FROM had h, clock c WHERE d.at = h.at AND d.id = h.id AND d.at >= $11 AND d.at <= $12)
 		SELECT h.place, (SELECT count(*) FROM ordered) FROM had h`
 
 	// insertAttempts keeps what is known of an attempt: its end instead of its
@@ -75,8 +83,8 @@ func (s *Store) completePostgres(ctx context.Context, done []pusher.Completion) 
 		if len(bodies.ats) > 0 {
 			b.Queue(replacePayloads, bodies.ats, bodies.ids, bodies.bodies, bodies.keyNumbers, slices.Min(bodies.ats), slices.Max(bodies.ats))
 		}
-		b.Queue(complete, rows.ats, rows.ids, rows.fences, rows.states, rows.waits, rows.tried, rows.statuses, rows.classes,
-			slices.Min(rows.ats), slices.Max(rows.ats)).Query(func(rows pgx.Rows) error {
+		b.Queue(complete, rows.ats, rows.ids, rows.subscriptions, rows.fences, rows.states, rows.waits, rows.tried, rows.statuses, rows.classes,
+			slices.Contains(rows.states, int16(pusher.Pending)), slices.Min(rows.ats), slices.Max(rows.ats)).Query(func(rows pgx.Rows) error {
 			var place, subscriptions int64
 			_, err := pgx.ForEachRow(rows, []any{&place, &subscriptions}, func() error { had[place-1] = true; return nil })
 			return err
@@ -91,15 +99,16 @@ func (s *Store) completePostgres(ctx context.Context, done []pusher.Completion) 
 
 // completionRows are completions by column.
 type completionRows struct {
-	ats, ids, fences, waits []int64
-	states                  []int16
-	tried                   []bool
-	statuses                []int32
-	classes                 []string
+	ats, ids, subscriptions, fences, waits []int64
+	states                                 []int16
+	tried                                  []bool
+	statuses                               []int32
+	classes                                []string
 }
 
 func (r *completionRows) add(d *pusher.Completion) {
-	r.ats, r.ids, r.fences = append(r.ats, d.ID.At), append(r.ids, d.ID.ID), append(r.fences, d.Fence)
+	r.ats, r.ids = append(r.ats, d.ID.At), append(r.ids, d.ID.ID)
+	r.subscriptions, r.fences = append(r.subscriptions, int64(d.Subscription)), append(r.fences, d.Fence)
 	r.states, r.waits, r.tried = append(r.states, int16(d.State)), append(r.waits, d.Wait.Microseconds()), append(r.tried, d.Attempt != nil)
 	status, class := int32(0), ""
 	if d.Attempt != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/pusher"
@@ -34,26 +35,78 @@ func postgresPush(t *testing.T, many, room int) (*pushStore, []pusher.Work) {
 // of them for each one would seem to be cheap.
 func TestCompletionFindsRowsByNumber(t *testing.T) {
 	p, _ := postgresPush(t, 5000, 1)
+	//nolint:dupword // types
+	plan := p.planned(t, `(bigint[], bigint[], bigint[], bigint[], smallint[], bigint[], boolean[], int[], text[], boolean, bigint, bigint) AS `+complete,
+		`('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true, 0, 1)`)
+	require.Contains(t, plan, "Index Scan using push_queue_pkey")
+	require.Contains(t, plan, "Index Scan using push_claims_pkey")
+	require.NotContains(t, plan, "push_queue_due")
+}
+
+// TestClaimFindsRows: what is due by its endpoint, and of what is under way the keys by
+// number. It is looked at once whether something is under way, not for each that is due.
+func TestClaimFindsRows(t *testing.T) {
+	p, _ := postgresPush(t, 5000, 1)
+	//nolint:dupword // types
+	plan := p.planned(t, `(bigint[], int[], int[], boolean[], bigint[], bigint[], text, bigint, bigint) AS `+claimDue,
+		`('{}', '{}', '{}', '{}', '{}', '{}', '', 1, 1)`)
+	require.Regexp(t, `Index Scan using push_queue_due on push_queue \w+ .*\n.*Index Cond: \(\(subscription = .*due_at >= .*due_at <= .*\n.*Filter: \(NOT \(hashed SubPlan`, plan)
+	require.Regexp(t, `Scan .*push_claims_pkey.*\n.*Index Cond: .*subscription = .*fence >=`, plan)
+	require.Regexp(t, `Scan .*push_queue_pkey.*\n.*Index Cond: \(id = ANY`, plan)
+}
+
+// planned is how the server does a statement that it has planned for good.
+func (p *pushStore) planned(t *testing.T, statement, arguments string) string {
+	t.Helper()
 	tx, err := p.pool.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tx.Rollback(t.Context())) }()
 	for _, step := range []string{
 		`ANALYZE push_queue`,
 		`SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`,
-		//nolint:dupword // types
-		`PREPARE completion (bigint[], bigint[], bigint[], smallint[], bigint[], boolean[], int[], text[], bigint, bigint) AS ` + complete,
+		`PREPARE statement ` + statement,
 	} {
 		_, err := tx.Exec(t.Context(), step)
 		require.NoError(t, err)
 	}
-	rows, err := tx.Query(t.Context(), `EXPLAIN EXECUTE completion ('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 0, 1)`)
+	rows, err := tx.Query(t.Context(), `EXPLAIN EXECUTE statement `+arguments)
 	require.NoError(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
-	plan := strings.Join(lines, "\n")
-	require.Contains(t, plan, "Index Scan using push_queue_pkey")
-	require.NotContains(t, plan, "push_queue_claimed")
-	require.NotContains(t, plan, "push_queue_due")
+	return strings.Join(lines, "\n")
+}
+
+// TestPushWhileCompleting: somebody pushes a delivery by hand while its completion
+// waits for the row. It is completed, and attempted again.
+func TestPushWhileCompleting(t *testing.T) {
+	for _, state := range []pusher.State{pusher.Delivered, pusher.Failed, pusher.Pending} {
+		t.Run(state.String(), func(t *testing.T) {
+			p := newPushTest(t, engines[1], postgresDatabase(t))
+			sub := p.subscribe(1)[0]
+			p.publish(p.message("", sub), p.message("", sub))
+			work := p.claim(endpoint(sub)).Work
+			other, err := p.pool.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = other.Exec(t.Context(), `UPDATE push_queue SET owed = owed + 1 WHERE id = $1`, work[1].ID.ID)
+			require.NoError(t, err)
+			had := make(chan []bool, 1)
+			go func() {
+				ours, err := p.Complete(t.Context(), []pusher.Completion{done(work[0], pusher.Delivered, 0), done(work[1], state, time.Hour)})
+				assert.NoError(t, err)
+				had <- ours
+			}()
+			require.Eventually(t, func() bool { return p.count(`SELECT count(*) FROM pg_locks WHERE NOT granted`) > 0 }, time.Minute, time.Millisecond)
+			require.NoError(t, other.Commit(t.Context()))
+			require.Equal(t, []bool{true, true}, <-had)
+			require.Equal(t, pusher.Pending, p.recorded(work[1].ID).State)
+			again := p.claim(endpoint(sub)).Work
+			require.Len(t, again, 1)
+			require.Equal(t, pusher.Manual, again[0].Cause)
+			require.Equal(t, 2, again[0].Attempt)
+			require.Equal(t, []bool{true}, p.complete(done(again[0], pusher.Delivered, 0)))
+			require.Zero(t, p.count(`SELECT count(*) FROM push_queue`))
+		})
+	}
 }
 
 // TestRecordsStayWhereTheyAre: what is completed together was accepted together most

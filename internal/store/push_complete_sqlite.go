@@ -3,16 +3,17 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 const (
-	claimedRows = `SELECT id, fence, attempts, tries, owed, first_attempt, claimed_at FROM push_queue WHERE state = 1 AND id IN ` + listed
+	queuedRows  = `SELECT id, fence, attempts, tries, owed, first_attempt FROM push_queue WHERE id IN ` + listed
 	deleteQueue = `DELETE FROM push_queue WHERE id IN ` + listed
-	requeue     = `UPDATE push_queue SET state = 0, due_at = ?, attempts = ?, tries = ?, first_attempt = ?, claimed_at = NULL, lease_until = NULL,
-		node = NULL WHERE id = ?`
-	recordTry = `UPDATE push_deliveries SET state = ?, attempts = ?, fence = ?, delivered_at = coalesce(delivered_at, ?),
+	requeue     = `UPDATE push_queue SET fence = ?, due_at = ?, attempts = ?, tries = ?, first_attempt = ? WHERE id = ?`
+	endClaims   = `DELETE FROM push_claims WHERE (subscription, fence, id) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))`
+	recordTry   = `UPDATE push_deliveries SET state = ?, attempts = ?, fence = ?, delivered_at = coalesce(delivered_at, ?),
 		last_status = coalesce(?, last_status), last_class = coalesce(?, last_class) WHERE at = ? AND id = ?`
 	insertFailed = `INSERT INTO push_failed (at, id, app) SELECT at, id, app FROM push_deliveries WHERE at = ? AND id = ? ON CONFLICT DO NOTHING`
 	// insertAttempt keeps what is known of an attempt: its end instead of its
@@ -44,15 +45,16 @@ func (s *Store) completeSQLite(ctx context.Context, done []pusher.Completion) ([
 type sqliteCompletion struct {
 	*conn
 	now int64
-	// claimed are the rows of the queue by their numbers, gone those that leave it.
-	claimed map[int64]claimedEntry
-	gone    []int64
+	// queued are the rows of the queue by their numbers, gone those that leave it.
+	queued map[int64]queueEntry
+	gone   []int64
 }
 
-// claimedEntry is what the queue knows of a claimed delivery.
-type claimedEntry struct {
-	fence, attempts, tries, owed, claimed int64
-	first                                 sql.NullInt64
+// queueEntry is what the queue knows of a delivery. The fence is that of the last
+// claim that is over.
+type queueEntry struct {
+	fence, attempts, tries, owed int64
+	first                        sql.NullInt64
 }
 
 func (c *sqliteCompletion) complete(ctx context.Context, done []pusher.Completion) ([]bool, error) {
@@ -60,21 +62,23 @@ func (c *sqliteCompletion) complete(ctx context.Context, done []pusher.Completio
 		return nil, err
 	}
 	had := make([]bool, len(done))
+	over := make([]claim, len(done))
 	for i := range done {
 		d := &done[i]
+		over[i] = claim{int64(d.Subscription), d.Fence, d.ID.ID}
 		if err := c.record(ctx, d); err != nil {
 			return nil, err
 		}
-		row, ok := c.claimed[d.ID.ID]
-		if had[i] = ok && row.fence == d.Fence; !had[i] {
+		row, ok := c.queued[d.ID.ID]
+		if had[i] = ok && row.fence < d.Fence; !had[i] {
 			continue
 		}
 		if err := c.move(ctx, d, row); err != nil {
 			return nil, err
 		}
 	}
-	if len(c.gone) == 0 {
-		return had, nil
+	if err := c.endClaims(ctx, over); err != nil || len(c.gone) == 0 {
+		return had, err
 	}
 	_, err := c.exec(ctx, deleteQueue, numberList(c.gone))
 	return had, err
@@ -86,14 +90,14 @@ func (c *sqliteCompletion) find(ctx context.Context, done []pusher.Completion) e
 	for i := range done {
 		ids[i] = done[i].ID.ID
 	}
-	c.claimed = make(map[int64]claimedEntry, len(done))
+	c.queued = make(map[int64]queueEntry, len(done))
 	return c.each(ctx, func(rows *sql.Rows) error {
 		var id int64
-		var e claimedEntry
-		err := rows.Scan(&id, &e.fence, &e.attempts, &e.tries, &e.owed, &e.first, &e.claimed)
-		c.claimed[id] = e
+		var e queueEntry
+		err := rows.Scan(&id, &e.fence, &e.attempts, &e.tries, &e.owed, &e.first)
+		c.queued[id] = e
 		return err
-	}, claimedRows, numberList(ids))
+	}, queuedRows, numberList(ids))
 }
 
 // record writes what was attempted, whoever has the delivery now.
@@ -110,13 +114,13 @@ func (c *sqliteCompletion) record(ctx context.Context, d *pusher.Completion) err
 }
 
 // move moves a delivery on, in the queue or out of it.
-func (c *sqliteCompletion) move(ctx context.Context, d *pusher.Completion, row claimedEntry) error {
+func (c *sqliteCompletion) move(ctx context.Context, d *pusher.Completion, row queueEntry) error {
 	var status sql.NullInt64
 	var class sql.NullString
 	if d.Attempt != nil {
 		row.attempts, row.tries = row.attempts+1, row.tries+1
 		if !row.first.Valid {
-			row.first = sql.NullInt64{Int64: row.claimed, Valid: true}
+			row.first = sql.NullInt64{Int64: d.Fence, Valid: true}
 		}
 		status, class = sql.NullInt64{Int64: int64(d.Attempt.Status), Valid: true}, sql.NullString{String: string(d.Attempt.Class), Valid: true}
 	}
@@ -125,12 +129,14 @@ func (c *sqliteCompletion) move(ctx context.Context, d *pusher.Completion, row c
 		state, due = pusher.Pending, c.now
 	}
 	if state == pusher.Pending {
-		fence = 0 // the queue has it
-		if _, err := c.exec(ctx, requeue, due, row.attempts, row.tries, row.first, d.ID.ID); err != nil {
+		row.fence, fence = d.Fence, 0 // the queue has it
+		c.queued[d.ID.ID] = row
+		if _, err := c.exec(ctx, requeue, d.Fence, due, row.attempts, row.tries, row.first, d.ID.ID); err != nil {
 			return err
 		}
 	} else {
 		c.gone = append(c.gone, d.ID.ID)
+		delete(c.queued, d.ID.ID)
 	}
 	delivered := sql.NullInt64{Int64: c.now, Valid: d.State == pusher.Delivered}
 	if _, err := c.exec(ctx, recordTry, int64(state), row.attempts, fence, delivered, status, class, d.ID.At, d.ID.ID); err != nil {
@@ -141,6 +147,16 @@ func (c *sqliteCompletion) move(ctx context.Context, d *pusher.Completion, row c
 		return err
 	}
 	return nil
+}
+
+// claim is the key of a claim: the subscription, the fence and the delivery.
+type claim [3]int64
+
+// endClaims removes claims.
+func (c *conn) endClaims(ctx context.Context, over []claim) error {
+	list, _ := json.Marshal(over) // numbers cannot fail
+	_, err := c.exec(ctx, endClaims, string(list))
+	return err
 }
 
 func (c *conn) insertAttempt(ctx context.Context, id pusher.DeliveryID, fence int64, a *pusher.Attempt) error {

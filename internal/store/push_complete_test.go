@@ -204,6 +204,24 @@ func TestCompleteRecordsAll(t *testing.T) {
 	})
 }
 
+// A claim of which nothing is left goes when its lease has ended.
+func TestRescueOfNothing(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		sub := p.subscribe(1)[0]
+		p.publish(p.message("", sub))
+		p.claim(endpoint(sub))
+		p.run(`DELETE FROM push_queue`)
+		for _, want := range []int{1, 0} {
+			require.Equal(p, want, p.count(`SELECT count(*) FROM push_claims`))
+			p.expire()
+			n, _, err := p.Rescue(p.Context(), 10)
+			require.NoError(p, err)
+			require.Zero(p, n)
+		}
+		require.Zero(p, p.count(`SELECT count(*) FROM push_attempts`))
+	})
+}
+
 // Rescue takes what it is allowed to, and leaves what is under way.
 func TestRescueLimit(t *testing.T) {
 	pushOn(t, func(p *pushTest) {

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"slices"
 	"strings"
 
@@ -31,10 +32,13 @@ func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pushe
 		if err != nil {
 			return nil, err
 		}
-		if err := c.leaveQueue(ctx, ended, state); err != nil {
+		all = append(all, ended...)
+	}
+	// Claims are locked after all rows of the queue, as everybody does.
+	for some := range slices.Chunk(all, idBatch) {
+		if err := c.leaveQueue(ctx, some, state); err != nil {
 			return nil, err
 		}
-		all = append(all, ended...)
 	}
 	return all, nil
 }
@@ -45,6 +49,10 @@ func (c *conn) leaveQueue(ctx context.Context, ended []queuedDelivery, state pus
 	if len(ended) == 0 {
 		return nil
 	}
+	fences, err := c.leaveClaims(ctx, ended)
+	if err != nil {
+		return err
+	}
 	list, named := idList(idsOfQueued(ended))
 	if _, err := c.exec(ctx, list+`DELETE FROM push_queue WHERE id IN (SELECT id FROM ids)`, named...); err != nil {
 		return err
@@ -53,12 +61,26 @@ func (c *conn) leaveQueue(ctx context.Context, ended []queuedDelivery, state pus
 	args := make([]any, 0, 3*n+1)
 	for i := range n {
 		e := ended[min(i, len(ended)-1)]
-		args = append(args, e.id.At, e.id.ID, e.fence)
+		args = append(args, e.id.At, e.id.ID, max(e.fence, fences[e.id.ID]))
 	}
-	_, err := c.exec(ctx, `WITH ended (at, id, fence) AS (VALUES (`+bigints(3)+`)`+strings.Repeat(`, (?, ?, ?)`, n-1)+`)
+	_, err = c.exec(ctx, `WITH ended (at, id, fence) AS (VALUES (`+bigints(3)+`)`+strings.Repeat(`, (?, ?, ?)`, n-1)+`)
 		UPDATE push_deliveries SET state = ?, fence = ended.fence FROM ended
 		WHERE push_deliveries.at = ended.at AND push_deliveries.id = ended.id`, append(args, uint8(state))...)
 	return err
+}
+
+// leaveClaims ends the claims of deliveries, and returns the fences of these.
+func (c *conn) leaveClaims(ctx context.Context, ended []queuedDelivery) (map[int64]int64, error) {
+	fences := map[int64]int64{}
+	list, named := idList(idsOfQueued(ended))
+	err := c.each(ctx, func(rows *sql.Rows) error {
+		var id, fence int64
+		err := rows.Scan(&id, &fence)
+		fences[id] = max(fences[id], fence)
+		return err
+	}, list+`DELETE FROM push_claims WHERE id IN (SELECT id FROM ids)
+		AND subscription IN (SELECT q.subscription FROM ids JOIN push_queue q ON q.id = ids.id) RETURNING id, fence`, named...)
+	return fences, err
 }
 
 func idsOfQueued(list []queuedDelivery) []pusher.DeliveryID {

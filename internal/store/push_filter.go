@@ -12,7 +12,7 @@ import (
 // the queue, that and its subscription tell; what is left of a deleted
 // subscription will never be attempted.
 const deliveryState = `CASE WHEN q.id IS NULL THEN d.state WHEN s.number IS NULL THEN 5
-	WHEN q.state = 1 THEN 1 WHEN s.status = 'active' THEN 0 ELSE 4 END`
+	WHEN q.id IN (SELECT id FROM push_claims) THEN 1 WHEN s.status = 'active' THEN 0 ELSE 4 END`
 
 // stateJoins are what deliveryState looks at.
 const stateJoins = ` LEFT JOIN push_queue q ON q.id = d.id LEFT JOIN subscriptions s ON s.number = d.subscription`

@@ -41,8 +41,8 @@ func (s *Store) endOlder(ctx context.Context, before time.Time) (bool, error) {
 }
 
 // queueParts are the parts of the queue that an index has by subscription: what
-// is due, what waits behind another one of its key, what is under way.
-var queueParts = []string{`state = 0 AND NOT held`, `held`, `state = 1`}
+// waits behind another one of its key, and the rest.
+var queueParts = []string{`NOT held`, `held`}
 
 // endOrphans cancels live deliveries whose subscription is gone. The queue may
 // be long and its subscriptions few, so each of these is looked up once.

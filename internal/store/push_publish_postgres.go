@@ -45,8 +45,8 @@ const (
 			INSERT INTO push_payloads (at, id, key_number, body) SELECT at, id, key_number, body FROM d
 		)
 		INSERT INTO push_queue (id, at, subscription, app, message_at, message_id, topic, user_id, grant_id, order_key, payload_at, payload_id,
-				state, due_at, fence, cause, owed, attempts, tries)
-			SELECT id, at, subscription, app, at, message_id, topic, user_id, grant_id, order_key, at, id, 0, (SELECT ` + sqlNow + `), 0, 0, 0, 0, 0 FROM d`
+				due_at, fence, cause, owed, attempts, tries)
+			SELECT id, at, subscription, app, at, message_id, topic, user_id, grant_id, order_key, at, id, (SELECT ` + sqlNow + `), 0, 0, 0, 0, 0 FROM d`
 )
 
 // publishPostgres saves the batches in one transaction: in one round trip, or in

@@ -19,8 +19,8 @@ const (
 			order_key, state, cause, attempts, payload_at, payload_id, last_status, last_class, fence)
 		VALUES (?1, ?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?1, ?2, 0, '', 0)`
 	insertQueue = `INSERT INTO push_queue (id, at, subscription, app, message_at, message_id, topic, user_id, grant_id, order_key,
-			payload_at, payload_id, state, due_at, fence, cause, owed, attempts, tries)
-		VALUES (?2, ?1, ?3, ?4, ?1, ?5, ?6, ?7, ?8, ?9, ?1, ?2, 0, ?10, 0, 0, 0, 0, 0)`
+			payload_at, payload_id, due_at, fence, cause, owed, attempts, tries)
+		VALUES (?2, ?1, ?3, ?4, ?1, ?5, ?6, ?7, ?8, ?9, ?1, ?2, ?10, 0, 0, 0, 0, 0)`
 	insertPayload = `INSERT INTO push_payloads (at, id, key_number, body) VALUES (?, ?, ?, ?)`
 )
 

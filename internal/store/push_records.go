@@ -195,9 +195,9 @@ func (s *Store) Depth(ctx context.Context) (pusher.Depth, error) {
 			}
 			return nil
 		}, `SELECT w.part, s.status = 'active' AS active, CAST(sum(w.n) AS BIGINT), min(w.due) FROM (
-				SELECT 0 AS part, subscription, count(*) AS n, min(due_at) AS due FROM push_queue WHERE `+queueParts[0]+` GROUP BY subscription
-				UNION ALL SELECT 1, subscription, count(*), NULL FROM push_queue WHERE `+queueParts[1]+` GROUP BY subscription
-				UNION ALL SELECT 2, subscription, count(*), NULL FROM push_queue WHERE `+queueParts[2]+` GROUP BY subscription
+				SELECT 0 AS part, q.subscription, count(*) AS n, min(q.due_at) AS due FROM push_queue q WHERE `+queuePending+` GROUP BY q.subscription
+				UNION ALL SELECT 1, subscription, count(*), NULL FROM push_queue WHERE held GROUP BY subscription
+				UNION ALL SELECT 2, subscription, count(*), NULL FROM push_claims GROUP BY subscription
 			) AS w JOIN subscriptions s ON s.number = w.subscription GROUP BY w.part, active`)
 	})
 	return d, err

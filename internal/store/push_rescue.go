@@ -15,28 +15,36 @@ import (
 const lostText = `the lease ended before the node told how it went`
 
 const (
+	// rescueLost makes those pending whose claims are over by their time, but for
+	// what others are changing now; claims go too of which nothing is left. Rows of
+	// the queue are locked before claims, as everybody does.
 	rescueLost = `WITH clock AS MATERIALIZED (SELECT ` + sqlNow + ` AS now),
+		over AS MATERIALIZED (
+			SELECT c.subscription, c.fence, c.id, c.node FROM push_claims c WHERE c.lease_until <= (SELECT now FROM clock)
+			ORDER BY c.subscription, c.fence, c.id LIMIT $1),
 		lost AS MATERIALIZED (
-			SELECT q.id, q.at, q.subscription, q.fence, q.cause, q.attempts + 1 AS attempts, q.claimed_at, coalesce(q.node, '') AS node
-			FROM push_queue q WHERE q.state = 1 AND q.lease_until <= (SELECT now FROM clock)
-			ORDER BY q.subscription, q.claimed_at LIMIT $1 FOR UPDATE OF q SKIP LOCKED),
+			SELECT o.*, q.at, q.cause, q.attempts + 1 AS attempts
+			FROM over o JOIN push_queue q ON q.id = o.id WHERE q.fence < o.fence FOR UPDATE OF q SKIP LOCKED),
 		kept AS (
-			UPDATE push_queue q SET state = 0, due_at = c.now, attempts = l.attempts, tries = q.tries + 1,
-				first_attempt = coalesce(q.first_attempt, q.claimed_at), claimed_at = NULL, lease_until = NULL, node = NULL
+			UPDATE push_queue q SET fence = l.fence, due_at = c.now, attempts = l.attempts, tries = q.tries + 1,
+				first_attempt = coalesce(q.first_attempt, l.fence)
 			FROM lost l, clock c WHERE q.id = l.id),
+		ended AS (
+			DELETE FROM push_claims c USING over o WHERE c.subscription = o.subscription AND c.fence = o.fence AND c.id = o.id
+				AND (o.id IN (SELECT id FROM lost) OR NOT EXISTS (SELECT 1 FROM push_queue q WHERE q.id = o.id AND q.fence < o.fence))),
 		record AS (
 			UPDATE push_deliveries d SET attempts = l.attempts, last_status = 0, last_class = 'lost' FROM lost l WHERE d.at = l.at AND d.id = l.id),
 		tried AS (
 			INSERT INTO push_attempts (at, id, fence, number, cause, started, duration, address, status, class, error, response, node)
-				SELECT l.at, l.id, l.fence, l.attempts, l.cause, l.claimed_at, 0, '', 0, 'lost', '` + lostText + `', NULL, l.node FROM lost l
+				SELECT l.at, l.id, l.fence, l.attempts, l.cause, l.fence, 0, '', 0, 'lost', '` + lostText + `', NULL, l.node FROM lost l
 			ON CONFLICT DO NOTHING)
 		SELECT subscription FROM lost`
-	lostTimes = `SELECT DISTINCT at FROM push_queue WHERE state = 1 AND lease_until <= ` + sqlNow
+	lostTimes = `SELECT DISTINCT q.at FROM push_claims c JOIN push_queue q ON q.id = c.id WHERE c.lease_until <= ` + sqlNow
 
-	findLost = `SELECT id, at, subscription, fence, cause, attempts, claimed_at, coalesce(node, '') FROM push_queue
-		WHERE state = 1 AND lease_until <= ? ORDER BY subscription, claimed_at LIMIT ?`
-	keepLost = `UPDATE push_queue SET state = 0, due_at = ?, attempts = attempts + 1, tries = tries + 1,
-		first_attempt = coalesce(first_attempt, claimed_at), claimed_at = NULL, lease_until = NULL, node = NULL WHERE id = ?`
+	findLost = `SELECT c.id, c.subscription, c.fence, c.node, q.at, q.cause, q.attempts FROM push_claims c
+		LEFT JOIN push_queue q ON q.id = c.id AND q.fence < c.fence WHERE c.lease_until <= ? ORDER BY c.subscription, c.fence LIMIT ?`
+	keepLost = `UPDATE push_queue SET fence = ?1, due_at = ?2, attempts = attempts + 1, tries = tries + 1,
+		first_attempt = coalesce(first_attempt, ?1) WHERE id = ?3`
 	recordLost = `UPDATE push_deliveries SET attempts = attempts + 1, last_status = 0, last_class = 'lost' WHERE at = ? AND id = ?`
 )
 
@@ -87,21 +95,28 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 		subscriptions = nil
 		now := s.now().UnixMicro()
 		var found []lost
+		var over []claim
 		err := c.each(ctx, func(rows *sql.Rows) error {
 			l := lost{Attempt: pusher.Attempt{Class: pusher.ErrLost, Error: lostText}}
-			var subscription uint64
-			var claimed int64
-			err := rows.Scan(&l.id.ID, &l.id.At, &subscription, &l.fence, &l.Cause, &l.Number, &claimed, &l.Node)
-			l.Number, l.Started = l.Number+1, fromUnixMicro(claimed)
-			subscriptions, found = append(subscriptions, subscription), append(found, l)
-			return err
+			var subscription int64
+			var at, cause, attempts sql.NullInt64
+			if err := rows.Scan(&l.id.ID, &subscription, &l.fence, &l.Node, &at, &cause, &attempts); err != nil {
+				return err
+			}
+			over = append(over, claim{subscription, l.fence, l.id.ID})
+			if !at.Valid {
+				return nil
+			}
+			l.id.At, l.Cause, l.Number, l.Started = at.Int64, pusher.Cause(cause.Int64), int(attempts.Int64)+1, fromUnixMicro(l.fence)
+			subscriptions, found = append(subscriptions, uint64(subscription)), append(found, l)
+			return nil
 		}, findLost, now, limit)
-		if err != nil {
+		if err != nil || len(over) == 0 {
 			return err
 		}
 		for i := range found {
 			l := &found[i]
-			if _, err := c.exec(ctx, keepLost, now, l.id.ID); err != nil {
+			if _, err := c.exec(ctx, keepLost, l.fence, now, l.id.ID); err != nil {
 				return err
 			}
 			if _, err := c.exec(ctx, recordLost, l.id.At, l.id.ID); err != nil {
@@ -111,7 +126,7 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 				return err
 			}
 		}
-		return nil
+		return c.endClaims(ctx, over)
 	})
 	if err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64)
 	for some := range slices.Chunk(sortedIDs(idsOfQueued(made)), idBatch) {
 		list, args := idList(some)
 		_, err := c.exec(ctx, list+`INSERT INTO push_queue (`+queueColumns+`)
-			SELECT `+queueValues+`, 0, d.at, 0, d.cause, 0, 0, 0 FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id`, args...)
+			SELECT `+queueValues+`, d.at, 0, d.cause, 0, 0, 0 FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id`, args...)
 		if err != nil {
 			return nil, err
 		}

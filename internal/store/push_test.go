@@ -163,24 +163,24 @@ func (p *pushTest) run(query string, args ...any) {
 }
 
 // expire ends all leases.
-func (p *pushTest) expire() { p.run(`UPDATE push_queue SET lease_until = 1 WHERE state = 1`) }
+func (p *pushTest) expire() { p.run(`UPDATE push_claims SET lease_until = 1`) }
 
 // dueNow makes all pending deliveries due.
 func (p *pushTest) dueNow() {
-	p.run(`UPDATE push_queue SET due_at = ` + p.sqlClock() + ` WHERE state = 0`)
+	p.run(`UPDATE push_queue SET due_at = ` + p.sqlClock() + ` WHERE id NOT IN (SELECT id FROM push_claims)`)
 }
 
 // owe asks for an attempt more, as somebody who pushes by hand does.
 func (p *pushTest) owe(id pusher.DeliveryID) {
-	p.run(`UPDATE push_queue SET owed = owed + 1, due_at = CASE WHEN state = 0 THEN `+p.sqlClock()+` ELSE due_at END WHERE id = ?`, id.ID)
+	p.run(`UPDATE push_queue SET owed = owed + 1, due_at = `+p.sqlClock()+` WHERE id = ?`, id.ID)
 }
 
 // putBack puts a delivery that left the queue into it again.
 func (p *pushTest) putBack(id pusher.DeliveryID, cause pusher.Cause) {
 	p.run(`INSERT INTO push_queue (id, at, subscription, app, message_at, message_id, topic, user_id, grant_id, order_key, payload_at, payload_id,
-			state, due_at, fence, cause, owed, attempts, tries)
+			due_at, fence, cause, owed, attempts, tries)
 		SELECT id, at, subscription, app, message_at, message_id, topic, user_id, grant_id, order_key, payload_at, payload_id,
-			0, `+p.sqlClock()+`, fence, `+fmt.Sprint(int(cause))+`, 0, attempts, 0 FROM push_deliveries WHERE at = ? AND id = ?`, id.At, id.ID)
+			`+p.sqlClock()+`, fence, `+fmt.Sprint(int(cause))+`, 0, attempts, 0 FROM push_deliveries WHERE at = ? AND id = ?`, id.At, id.ID)
 	p.run(`UPDATE push_deliveries SET state = 0 WHERE at = ? AND id = ?`, id.At, id.ID)
 }
 

@@ -11,12 +11,16 @@ import (
 // waitingQuery goes from one subscription of the index to the next, however many
 // deliveries are between them.
 const waitingQuery = `WITH RECURSIVE w (subscription) AS (
-		SELECT min(subscription) FROM push_queue WHERE state = 0 AND NOT held
+		SELECT min(subscription) FROM push_queue WHERE NOT held
 		UNION ALL
-		SELECT (SELECT min(q.subscription) FROM push_queue q WHERE q.state = 0 AND NOT q.held AND q.subscription > w.subscription)
+		SELECT (SELECT min(q.subscription) FROM push_queue q WHERE NOT q.held AND q.subscription > w.subscription)
 		FROM w WHERE w.subscription IS NOT NULL)
-	SELECT w.subscription, (SELECT min(q.due_at) FROM push_queue q WHERE q.state = 0 AND NOT q.held AND q.subscription = w.subscription)
-	FROM w WHERE EXISTS (SELECT 1 FROM subscriptions s WHERE s.number = w.subscription)`
+	SELECT p.subscription, p.due FROM (
+		SELECT w.subscription, (SELECT min(q.due_at) FROM push_queue q WHERE ` + queuePending + ` AND q.subscription = w.subscription) AS due FROM w) AS p
+	WHERE p.due IS NOT NULL AND EXISTS (SELECT 1 FROM subscriptions s WHERE s.number = p.subscription)`
+
+// queuePending holds for a delivery q of the queue that waits for its time alone.
+const queuePending = `NOT q.held AND q.id NOT IN (SELECT id FROM push_claims)`
 
 // Waiting lists the subscriptions with pending deliveries.
 func (s *Store) Waiting(ctx context.Context) ([]pusher.Waiting, error) {

@@ -18,10 +18,11 @@ import (
 // sqliteEngine is SQLite as modernc.org/sqlite has it.
 func sqliteEngine() *engine {
 	return &engine{
-		dialect:  goose.DialectSQLite3,
-		folder:   "migrations/sqlite",
-		appByKey: fmt.Sprintf(appQuery, "app_key", "BLOB"),
-		appByID:  fmt.Sprintf(appQuery, "id", "BLOB"),
+		dialect:   goose.DialectSQLite3,
+		folder:    "migrations/sqlite",
+		appByKey:  fmt.Sprintf(appQuery, "app_key", "BLOB"),
+		appByID:   fmt.Sprintf(appQuery, "id", "BLOB"),
+		backFence: `d.fence`,
 		counter: map[string]counter{
 			"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
 			"push_deliveries": {
