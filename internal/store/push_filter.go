@@ -12,7 +12,12 @@ import (
 // the queue, that and its subscription tell; what is left of a deleted
 // subscription will never be attempted.
 const deliveryState = `CASE WHEN q.id IS NULL THEN d.state WHEN s.number IS NULL THEN 5
-	WHEN q.id IN (SELECT id FROM push_claims) THEN 1 WHEN s.status = 'active' THEN 0 ELSE 4 END`
+	WHEN ` + underWay + ` THEN 1 WHEN s.status = 'active' THEN 0 ELSE 4 END`
+
+// underWay holds for a delivery q of the queue that a node has. Those are few, and
+// read once. After many claims PostgreSQL takes them for many: so many that it
+// would read them anew for each delivery, but for the limit.
+const underWay = `q.id IN (SELECT id FROM push_claims LIMIT 50000)`
 
 // stateJoins are what deliveryState looks at.
 const stateJoins = ` LEFT JOIN push_queue q ON q.id = d.id LEFT JOIN subscriptions s ON s.number = d.subscription`
@@ -133,12 +138,11 @@ func selectDeliveries(f pusher.Filter) selection {
 	return s
 }
 
-// newest is the list of a selection: columns, what they are read from, and
-// which page.
-func (s selection) newest(columns, joins string, after pusher.Cursor, limit int) (query string, args []any) {
+// newest is a page of the records of a selection.
+func (s selection) newest(after pusher.Cursor, limit int) (query string, args []any) {
 	where := s.indexed.and(s.rest)
 	where.olderThan(s.alias, after)
-	return `SELECT ` + columns + ` FROM ` + s.from + joins + where.String() +
+	return `SELECT ` + recordColumns + ` FROM ` + s.from + recordJoins + where.String() +
 		` ORDER BY ` + s.alias + `.at DESC, ` + s.alias + `.id DESC LIMIT ?`, append(where.args, listLimit(limit))
 }
 

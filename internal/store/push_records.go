@@ -44,7 +44,7 @@ func (s *Store) Deliveries(ctx context.Context, f pusher.Filter, after pusher.Cu
 	if impossible(f) {
 		return records, nil
 	}
-	query, args := selectDeliveries(f).newest(recordColumns, recordJoins, after, limit)
+	query, args := selectDeliveries(f).newest(after, limit)
 	err := s.look(ctx, func(r *reader) error {
 		return r.each(ctx, func(rows *sql.Rows) error {
 			record, err := scanRecord(rows)
@@ -169,6 +169,12 @@ func (s *Store) MessageRecord(ctx context.Context, id pusher.MessageID) (*pusher
 	return &messages[0], nil
 }
 
+const depthQuery = `SELECT w.part, s.status = 'active' AS active, CAST(sum(w.n) AS BIGINT), min(w.due) FROM (
+		SELECT 0 AS part, q.subscription, count(*) AS n, min(q.due_at) AS due FROM push_queue q WHERE ` + queuePending + ` GROUP BY q.subscription
+		UNION ALL SELECT 1, subscription, count(*), NULL FROM push_queue WHERE held GROUP BY subscription
+		UNION ALL SELECT 2, subscription, count(*), NULL FROM push_claims GROUP BY subscription
+	) AS w JOIN subscriptions s ON s.number = w.subscription GROUP BY w.part, active`
+
 // Depth counts what waits: the indexes of the queue are read once. What is left
 // of deleted subscriptions does not count.
 func (s *Store) Depth(ctx context.Context) (pusher.Depth, error) {
@@ -194,11 +200,7 @@ func (s *Store) Depth(ctx context.Context) (pusher.Depth, error) {
 				}
 			}
 			return nil
-		}, `SELECT w.part, s.status = 'active' AS active, CAST(sum(w.n) AS BIGINT), min(w.due) FROM (
-				SELECT 0 AS part, q.subscription, count(*) AS n, min(q.due_at) AS due FROM push_queue q WHERE `+queuePending+` GROUP BY q.subscription
-				UNION ALL SELECT 1, subscription, count(*), NULL FROM push_queue WHERE held GROUP BY subscription
-				UNION ALL SELECT 2, subscription, count(*), NULL FROM push_claims GROUP BY subscription
-			) AS w JOIN subscriptions s ON s.number = w.subscription GROUP BY w.part, active`)
+		}, depthQuery)
 	})
 	return d, err
 }

@@ -14,13 +14,14 @@ const waitingQuery = `WITH RECURSIVE w (subscription) AS (
 		SELECT min(subscription) FROM push_queue WHERE NOT held
 		UNION ALL
 		SELECT (SELECT min(q.subscription) FROM push_queue q WHERE NOT q.held AND q.subscription > w.subscription)
-		FROM w WHERE w.subscription IS NOT NULL)
-	SELECT p.subscription, p.due FROM (
-		SELECT w.subscription, (SELECT min(q.due_at) FROM push_queue q WHERE ` + queuePending + ` AND q.subscription = w.subscription) AS due FROM w) AS p
+		FROM w WHERE w.subscription IS NOT NULL),
+	p AS MATERIALIZED (
+		SELECT w.subscription, (SELECT min(q.due_at) FROM push_queue q WHERE ` + queuePending + ` AND q.subscription = w.subscription) AS due FROM w)
+	SELECT p.subscription, p.due FROM p
 	WHERE p.due IS NOT NULL AND EXISTS (SELECT 1 FROM subscriptions s WHERE s.number = p.subscription)`
 
 // queuePending holds for a delivery q of the queue that waits for its time alone.
-const queuePending = `NOT q.held AND q.id NOT IN (SELECT id FROM push_claims)`
+const queuePending = `NOT q.held AND NOT ` + underWay
 
 // Waiting lists the subscriptions with pending deliveries.
 func (s *Store) Waiting(ctx context.Context) ([]pusher.Waiting, error) {
