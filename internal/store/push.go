@@ -79,5 +79,5 @@ func (s *Store) withRoom(ctx context.Context, fn func() error, times func() []in
 var pushStatements = []string{
 	findIdempotency, putIdempotency, numberDeliveries, insertMessage, insertDelivery, insertQueue, insertPayload,
 	endpointDue, holdBack, take,
-	queuedRows, deleteQueue, requeue, endClaims, recordTry, insertAttempt, findLost,
+	queuedRows, deleteQueue, requeue, endClaim, endClaims, recordTry, insertAttempt, findLost,
 }

@@ -20,7 +20,7 @@ const (
 	endpointDue = `SELECT (SELECT count(*) FROM push_claims WHERE subscription = ?1),
 			EXISTS (SELECT 1 FROM push_queue WHERE subscription = ?1 AND held), d.id, d.behind, d.busy,
 			q.at, q.app, ` + claimedFence + `, q.message_at, q.message_id, q.topic, q.user_id, q.order_key, q.attempts, ` + claimedTries + `, ` + claimedCause + `,
-			` + claimedFirst + `, q.owed, q.due_at, p.key_number, p.body,
+			` + claimedFirst + `, q.due_at, p.key_number, p.body,
 			q.grant_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.id = q.grant_id AND ` + grantHolds + `?2)
 		FROM subscriptions s
 		LEFT JOIN (SELECT w.id,
@@ -38,7 +38,7 @@ const (
 	holdBack = `UPDATE push_queue SET held = 1 WHERE id IN ` + listed
 	take     = `INSERT INTO push_claims (subscription, fence, id, lease_until, node)
 		SELECT q.subscription, ` + claimedFence + `, q.id, ?3, ?4 FROM push_queue q WHERE q.id IN ` + listed
-	pay = `UPDATE push_queue SET ` + payOwed + ` WHERE id IN ` + listed
+	pay = `UPDATE push_queue SET ` + payOwed + ` WHERE owed > 0 AND id IN ` + listed
 	// claimedFence is the fence of a claim at the time of the second parameter.
 	claimedFence = `max(q.fence + 1, ?2)`
 	// listed is what stands in the first parameter, a list in JSON.
@@ -73,9 +73,8 @@ type sqliteClaim struct {
 	pusher.Claim
 	now    int64
 	result pusher.ClaimResult
-	// behind are met deliveries that wait for others of their keys, owed those
-	// with a manual push owed.
-	behind, owed []int64
+	// behind are met deliveries that wait for others of their keys.
+	behind []int64
 }
 
 // endpoint finds what can be taken of a subscription: of an ordered one the
@@ -87,11 +86,11 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 	}
 	var under, seen int
 	var held bool
-	var due []dueWork
+	var due []pusher.Work
 	err := c.each(ctx, func(rows *sql.Rows) error {
 		var d dueRow
 		if err := rows.Scan(&under, &held, &d.id, &d.behind, &d.busy, &d.at, &d.app, &d.fence, &d.messageAt, &d.messageID, &d.topic, &d.user, &d.key,
-			&d.attempts, &d.tries, &d.cause, &d.first, &d.owed, &d.due, &d.keyNumber, &d.body, &d.revoked); err != nil {
+			&d.attempts, &d.tries, &d.cause, &d.first, &d.due, &d.keyNumber, &d.body, &d.revoked); err != nil {
 			return err
 		}
 		if !d.id.Valid {
@@ -102,7 +101,7 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 		case d.behind.Bool:
 			c.behind = append(c.behind, d.id.Int64)
 		case !d.busy.Bool:
-			due = append(due, dueWork{d.work(e.Subscription), d.owed.Int64 > 0})
+			due = append(due, d.work(e.Subscription))
 		}
 		return nil
 	}, endpointDue, int64(e.Subscription), c.now, limit, e.Ordered)
@@ -115,14 +114,9 @@ func (c *sqliteClaim) endpoint(ctx context.Context, e pusher.Endpoint) error {
 			return err
 		}
 	}
-	slices.SortFunc(due, func(a, b dueWork) int { return olderWork(a.Work, b.Work) })
+	slices.SortFunc(due, olderWork)
 	free := max(0, min(e.Room, e.Concurrency-under))
-	for _, d := range due[:min(free, len(due))] {
-		c.result.Work = append(c.result.Work, d.Work)
-		if d.owed {
-			c.owed = append(c.owed, d.ID.ID)
-		}
-	}
+	c.result.Work = append(c.result.Work, due[:min(free, len(due))]...)
 	if more || len(due) > free || seen > 0 && free == 0 || e.Ordered && seen == limit {
 		c.result.More = append(c.result.More, e.Subscription)
 	}
@@ -139,31 +133,26 @@ func (c *sqliteClaim) mark(ctx context.Context) error {
 	if len(c.result.Work) == 0 {
 		return nil
 	}
-	taken := make([]int64, len(c.result.Work))
+	ids, manual := make([]int64, len(c.result.Work)), false
 	for i := range c.result.Work {
-		taken[i] = c.result.Work[i].ID.ID
+		ids[i], manual = c.result.Work[i].ID.ID, manual || c.result.Work[i].Cause == pusher.Manual
 	}
-	if _, err := c.exec(ctx, take, numberList(taken), c.now, c.now+c.Lease.Microseconds(), c.Node); err != nil {
+	taken := numberList(ids)
+	if _, err := c.exec(ctx, take, taken, c.now, c.now+c.Lease.Microseconds(), c.Node); err != nil {
 		return err
 	}
-	if len(c.owed) == 0 {
+	if !manual {
 		return nil
 	}
-	_, err := c.exec(ctx, pay, numberList(c.owed))
+	_, err := c.exec(ctx, pay, taken)
 	return err
-}
-
-// dueWork is what can be taken, and whether a manual push of it is owed.
-type dueWork struct {
-	pusher.Work
-	owed bool
 }
 
 // dueRow is a row of endpointDue. It is empty where nothing is due, and but for
 // its id where the delivery has to wait for another one.
 type dueRow struct {
 	id, at, app, fence, messageAt, messageID sql.NullInt64
-	attempts, tries, cause, first, owed, due sql.NullInt64
+	attempts, tries, cause, first, due       sql.NullInt64
 	keyNumber                                sql.NullInt64
 	topic, user, key                         sql.NullString
 	behind, busy, revoked                    sql.NullBool

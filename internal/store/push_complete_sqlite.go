@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
@@ -12,7 +11,8 @@ const (
 	queuedRows  = `SELECT id, fence, attempts, tries, owed, first_attempt FROM push_queue WHERE id IN ` + listed
 	deleteQueue = `DELETE FROM push_queue WHERE id IN ` + listed
 	requeue     = `UPDATE push_queue SET fence = ?, due_at = ?, attempts = ?, tries = ?, first_attempt = ? WHERE id = ?`
-	endClaims   = `DELETE FROM push_claims WHERE (subscription, fence, id) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))`
+	endClaim    = `DELETE FROM push_claims WHERE id = ? AND fence = ?`
+	endClaims   = `DELETE FROM push_claims WHERE id IN ` + listed
 	recordTry   = `UPDATE push_deliveries SET state = ?, attempts = ?, fence = ?, delivered_at = coalesce(delivered_at, ?),
 		last_status = coalesce(?, last_status), last_class = coalesce(?, last_class) WHERE at = ? AND id = ?`
 	insertFailed = `INSERT INTO push_failed (at, id, app) SELECT at, id, app FROM push_deliveries WHERE at = ? AND id = ? ON CONFLICT DO NOTHING`
@@ -62,10 +62,8 @@ func (c *sqliteCompletion) complete(ctx context.Context, done []pusher.Completio
 		return nil, err
 	}
 	had := make([]bool, len(done))
-	over := make([]claim, len(done))
 	for i := range done {
 		d := &done[i]
-		over[i] = claim{int64(d.Subscription), d.Fence, d.ID.ID}
 		if err := c.record(ctx, d); err != nil {
 			return nil, err
 		}
@@ -77,10 +75,14 @@ func (c *sqliteCompletion) complete(ctx context.Context, done []pusher.Completio
 			return nil, err
 		}
 	}
-	if err := c.endClaims(ctx, over); err != nil || len(c.gone) == 0 {
-		return had, err
+	if len(c.gone) == 0 {
+		return had, nil
 	}
-	_, err := c.exec(ctx, deleteQueue, numberList(c.gone))
+	gone := numberList(c.gone)
+	if _, err := c.exec(ctx, endClaims, gone); err != nil {
+		return nil, err
+	}
+	_, err := c.exec(ctx, deleteQueue, gone)
 	return had, err
 }
 
@@ -134,6 +136,9 @@ func (c *sqliteCompletion) move(ctx context.Context, d *pusher.Completion, row q
 		if _, err := c.exec(ctx, requeue, d.Fence, due, row.attempts, row.tries, row.first, d.ID.ID); err != nil {
 			return err
 		}
+		if _, err := c.exec(ctx, endClaim, d.ID.ID, d.Fence); err != nil {
+			return err
+		}
 	} else {
 		c.gone = append(c.gone, d.ID.ID)
 		delete(c.queued, d.ID.ID)
@@ -147,16 +152,6 @@ func (c *sqliteCompletion) move(ctx context.Context, d *pusher.Completion, row q
 		return err
 	}
 	return nil
-}
-
-// claim is the key of a claim: the subscription, the fence and the delivery.
-type claim [3]int64
-
-// endClaims removes claims.
-func (c *conn) endClaims(ctx context.Context, over []claim) error {
-	list, _ := json.Marshal(over) // numbers cannot fail
-	_, err := c.exec(ctx, endClaims, string(list))
-	return err
 }
 
 func (c *conn) insertAttempt(ctx context.Context, id pusher.DeliveryID, fence int64, a *pusher.Attempt) error {

@@ -42,7 +42,7 @@ const (
 	lostTimes = `SELECT DISTINCT q.at FROM push_claims c JOIN push_queue q ON q.id = c.id WHERE c.lease_until <= ` + sqlNow
 
 	findLost = `SELECT c.id, c.subscription, c.fence, c.node, q.at, q.cause, q.attempts FROM push_claims c
-		LEFT JOIN push_queue q ON q.id = c.id AND q.fence < c.fence WHERE c.lease_until <= ? ORDER BY c.subscription, c.fence LIMIT ?`
+		LEFT JOIN push_queue q ON q.id = c.id AND q.fence < c.fence WHERE c.lease_until <= ? ORDER BY c.id LIMIT ?`
 	keepLost = `UPDATE push_queue SET fence = ?1, due_at = ?2, attempts = attempts + 1, tries = tries + 1,
 		first_attempt = coalesce(first_attempt, ?1) WHERE id = ?3`
 	recordLost = `UPDATE push_deliveries SET attempts = attempts + 1, last_status = 0, last_class = 'lost' WHERE at = ? AND id = ?`
@@ -95,20 +95,19 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 		subscriptions = nil
 		now := s.now().UnixMicro()
 		var found []lost
-		var over []claim
+		var over []int64
 		err := c.each(ctx, func(rows *sql.Rows) error {
 			l := lost{Attempt: pusher.Attempt{Class: pusher.ErrLost, Error: lostText}}
-			var subscription int64
+			var subscription uint64
 			var at, cause, attempts sql.NullInt64
 			if err := rows.Scan(&l.id.ID, &subscription, &l.fence, &l.Node, &at, &cause, &attempts); err != nil {
 				return err
 			}
-			over = append(over, claim{subscription, l.fence, l.id.ID})
-			if !at.Valid {
+			if over = append(over, l.id.ID); !at.Valid {
 				return nil
 			}
 			l.id.At, l.Cause, l.Number, l.Started = at.Int64, pusher.Cause(cause.Int64), int(attempts.Int64)+1, fromUnixMicro(l.fence)
-			subscriptions, found = append(subscriptions, uint64(subscription)), append(found, l)
+			subscriptions, found = append(subscriptions, subscription), append(found, l)
 			return nil
 		}, findLost, now, limit)
 		if err != nil || len(over) == 0 {
@@ -126,7 +125,8 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 				return err
 			}
 		}
-		return c.endClaims(ctx, over)
+		_, err = c.exec(ctx, endClaims, numberList(over))
+		return err
 	})
 	if err != nil {
 		return nil, err
