@@ -9,7 +9,7 @@ const (
 	// maxClaim is the largest number of deliveries of one claim, maxBuffer how
 	// many are held beyond those that are posted.
 	maxClaim  = 512
-	maxBuffer = 1024
+	maxBuffer = 512
 	// maxTimers bounds the retries that are remembered; the store tells about
 	// the others when their time has come.
 	maxTimers = 1 << 16
@@ -192,7 +192,7 @@ func most(g group, workers int) int {
 
 // buffer is how many deliveries are held beyond those that are posted: so many
 // that a claim takes hundreds, of which each costs less than of a few.
-func buffer(workers int) int { return min(4*workers, maxBuffer) }
+func buffer(workers int) int { return min(2*workers, maxBuffer) }
 
 // forget drops the lanes that have not been used for long.
 func (s *scheduler) forget() {
