@@ -191,6 +191,13 @@ func (b *inbox) arrivals() []arrived {
 	return append([]arrived(nil), b.got...)
 }
 
+// count is how many messages came so far.
+func (b *inbox) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.got)
+}
+
 // await waits until check has no more to complain of what has arrived.
 func (b *inbox) await(what string, check func([]arrived) error) []arrived {
 	b.t.Helper()
