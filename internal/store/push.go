@@ -48,8 +48,12 @@ func planned() *pgx.Batch {
 // sqlNow is the database's clock in Unix microseconds.
 const sqlNow = `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)`
 
-// errNoRoom is the SQLSTATE of a row for which there is no partition.
-const errNoRoom = "23514"
+const (
+	// errNoRoom is the SQLSTATE of a row for which there is no partition.
+	errNoRoom = "23514"
+	// errDuplicate is the SQLSTATE of a row whose key is there already.
+	errDuplicate = "23505"
+)
 
 // withRoom runs fn, and where a partition was missing makes those for the times
 // and runs it again.

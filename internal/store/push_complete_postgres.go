@@ -47,11 +47,13 @@ const (
 			FROM had h, clock c WHERE d.at = h.at AND d.id = h.id AND d.at >= $11 AND d.at <= $12)
 		SELECT h.place, (SELECT count(*) FROM ordered) FROM had h`
 
-	// insertAttempts keeps what is known of an attempt: its end instead of its
-	// loss, and the first of two that a caller tells of twice.
 	insertAttempts = `INSERT INTO push_attempts (at, id, fence, number, cause, started, duration, address, status, class, error, response, node)
 		SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::smallint[], $6::bigint[], $7::bigint[], $8::text[],
-			$9::int[], $10::text[], $11::text[], $12::bytea[], $13::text[])
+			$9::int[], $10::text[], $11::text[], $12::bytea[], $13::text[])`
+
+	// mergeAttempts keeps what is known of an attempt: its end instead of its
+	// loss, and the first of two that a caller tells of twice.
+	mergeAttempts = insertAttempts + `
 		ON CONFLICT (at, id, fence) DO UPDATE SET started = excluded.started, duration = excluded.duration, address = excluded.address,
 			status = excluded.status, class = excluded.class, error = excluded.error, response = excluded.response, node = excluded.node
 			WHERE push_attempts.class = 'lost'`
@@ -62,7 +64,10 @@ const (
 		WHERE p.at = d.payload_at AND p.id = d.payload_id`
 )
 
-// completePostgres completes in one round trip.
+// completePostgres completes in one round trip. To look for each attempt whether
+// something is known of it costs as much as a third of what it takes to insert it,
+// and nearly always nothing is: so that is done where it turns out to be needed, by
+// doing everything again.
 func (s *Store) completePostgres(ctx context.Context, done []pusher.Completion) ([]bool, error) {
 	var rows completionRows
 	var attempts attemptRows
@@ -77,7 +82,7 @@ func (s *Store) completePostgres(ctx context.Context, done []pusher.Completion) 
 		}
 	}
 	var had []bool
-	err := s.withRoom(ctx, func() error {
+	run := func(recordAttempts string) error {
 		had = make([]bool, len(done))
 		b := planned()
 		if len(bodies.ats) > 0 {
@@ -90,9 +95,16 @@ func (s *Store) completePostgres(ctx context.Context, done []pusher.Completion) 
 			return err
 		})
 		if len(attempts.ats) > 0 {
-			attempts.queue(b)
+			attempts.queue(b, recordAttempts)
 		}
 		return s.pipeline(ctx, b)
+	}
+	err := s.withRoom(ctx, func() error {
+		err := run(insertAttempts)
+		if sqlState(err) == errDuplicate {
+			err = run(mergeAttempts)
+		}
+		return err
 	}, func() []int64 { return attempts.ats }, attemptSeries)
 	return had, err
 }
@@ -134,8 +146,8 @@ func (r *attemptRows) add(id pusher.DeliveryID, fence int64, a *pusher.Attempt) 
 	r.errors, r.nodes, r.responses = append(r.errors, a.Error), append(r.nodes, a.Node), append(r.responses, a.Response)
 }
 
-func (r *attemptRows) queue(b *pgx.Batch) {
-	b.Queue(insertAttempts, r.ats, r.ids, r.fences, r.numbers, r.causes, r.started, r.durations, r.addresses, r.statuses, r.classes, r.errors, r.responses, r.nodes)
+func (r *attemptRows) queue(b *pgx.Batch, statement string) {
+	b.Queue(statement, r.ats, r.ids, r.fences, r.numbers, r.causes, r.started, r.durations, r.addresses, r.statuses, r.classes, r.errors, r.responses, r.nodes)
 }
 
 // bodyRows are what is posted from now on, by column.
