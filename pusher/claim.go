@@ -10,7 +10,7 @@ const (
 	// maxQuantum bounds how much of a backlog is claimed in a turn: a claim costs the
 	// store as much for an endpoint as for several of its deliveries. backlogFrom is
 	// from how many deliveries on, each of which left others, it is a backlog.
-	maxQuantum, backlogFrom = 8, 4
+	maxQuantum, backlogFrom = 16, 4
 	// claimTimeout bounds a claim; it goes on when the node stops, so that
 	// what it brings can be given back.
 	claimTimeout = 10 * time.Second
@@ -30,9 +30,11 @@ const (
 // What it asks for is reserved until settle.
 //
 // Endpoints with a backlog come after the others, which take half of the claim from
-// them at the most: nobody waits behind all backlogs. Of each backlog it takes
-// several deliveries. They may all be posted at once, each over a connection of its
-// own: so all turns together have half as many as connections are kept.
+// them at the most: nobody waits behind all backlogs. Each backlog has a share of
+// the requests, since each request at once needs a connection of its own: all shares
+// together are half as many as connections are kept. Of each, a claim takes several
+// deliveries, and more than its share, as far as all that is claimed keeps the
+// workers busy at such shares.
 func (s *scheduler) choose(now time.Time) []Endpoint {
 	settings := s.settings()
 	if settings.Off || s.stopping {
@@ -45,20 +47,21 @@ func (s *scheduler) choose(now time.Time) []Endpoint {
 		return nil // workers have enough: a larger claim comes a little later
 	}
 	if s.backlog.size() == 0 {
-		out, _ := s.ask(nil, &s.ring, budget, 1, maxClaim, now)
+		out, _ := s.ask(nil, &s.ring, budget, 1, maxClaim, maxClaim, now)
 		return out
 	}
-	quantum := min(maxQuantum, max(1, idleShare*settings.Workers/2/s.backlog.size()))
+	share := max(1, idleShare*settings.Workers/2/s.backlog.size())
+	quantum := min(maxQuantum, share*max(1, ahead/settings.Workers))
 	half := budget / 2
-	out, left := s.ask(nil, &s.ring, budget-half, 1, quantum, now)
-	out, _ = s.ask(out, &s.backlog, half+left, quantum, maxClaim, now)
+	out, left := s.ask(nil, &s.ring, budget-half, 1, min(maxQuantum, share), maxClaim, now)
+	out, _ = s.ask(out, &s.backlog, half+left, quantum, maxClaim, share, now)
 	return out
 }
 
 // ask adds endpoints of a ring to a claim until the budget is spent: each with an
-// equal part of it, but not with less than least or more than most. It returns what is
-// left of the budget.
-func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most int, now time.Time) ([]Endpoint, int) {
+// equal part of it, but not with less than least or more than most, and a share of the
+// requests. It returns what is left of the budget.
+func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most, share int, now time.Time) ([]Endpoint, int) {
 	settings := s.settings()
 	for turns := ring.size(); turns > 0 && budget > 0; turns-- {
 		l := ring.pop()
@@ -73,6 +76,7 @@ func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most i
 			continue
 		}
 		budget -= room
+		l.share = share
 		l.charge(room, now)
 		s.move(l, room, now)
 		out = append(out, Endpoint{Subscription: l.number, Room: room, Concurrency: l.cap(), Ordered: e.Ordered})

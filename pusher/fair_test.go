@@ -355,3 +355,41 @@ func TestManyBacklogs(t *testing.T) {
 		}
 	})
 }
+
+// TestShareOfBacklogs: more of a backlog is claimed at once than posted, which
+// takes no more connections than may be kept.
+func TestShareOfBacklogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, each, workers = 100, 200, 256
+		var apps []platform.Subscriber
+		for n := range uint64(many) {
+			apps = append(apps, testApp(n+1, to(fmt.Sprint("q", n), wide)))
+		}
+		f, w := newSimulation(t, Settings{Workers: workers}, apps...)
+		for n := range many {
+			w.answer(fmt.Sprint("q", n), always(reply{status: 200, after: 10 * time.Millisecond}))
+		}
+		f.publish(t, each)
+		run(t, f.Pusher)
+		pass(100 * time.Millisecond) // they have been found to have a backlog
+		w.mu.Lock()
+		clear(w.peak)
+		w.mu.Unlock()
+		f.store.mu.Lock()
+		claims := len(f.store.sizes["claim"])
+		f.store.mu.Unlock()
+		began := len(w.all())
+		pass(500 * time.Millisecond)
+		for n := range many {
+			require.LessOrEqual(t, w.most(fmt.Sprint("q", n)), idleShare*workers/2/many)
+		}
+		require.Greater(t, len(w.all())-began, 49*workers, "all workers have something to do")
+		claimed, asked := 0, 0
+		f.store.mu.Lock()
+		for i, n := range f.store.sizes["claim"][claims:] {
+			claimed, asked = claimed+n, asked+f.store.sizes["asked"][claims+i]
+		}
+		f.store.mu.Unlock()
+		require.Greater(t, claimed, 8*asked, "of each turn")
+	})
+}

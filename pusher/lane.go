@@ -46,7 +46,9 @@ type lane struct {
 	// those that are posted now. held may not be posted yet.
 	claimed, running int
 	held             []*item
-	group            group
+	// share bounds what is posted at once, from the last claim on.
+	share int
+	group group
 	// latency is an average of the last requests, progress when the last one
 	// ended or the first one began.
 	latency  time.Duration
@@ -85,6 +87,9 @@ func (l *lane) cap() int {
 	}
 	return platform.DefaultConcurrency
 }
+
+// free is how many more may be posted now.
+func (l *lane) free(workers int) int { return min(most(l.group, workers), l.share) - l.running }
 
 // backlogged tells whether claims keep leaving something.
 func (l *lane) backlogged() bool { return l.streak >= backlogFrom }

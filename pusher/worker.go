@@ -19,7 +19,7 @@ type worker struct {
 func (s *scheduler) dispatch(it *item, now time.Time) {
 	workers := s.settings().Workers
 	switch {
-	case it.lane.running >= most(it.lane.group, workers):
+	case it.lane.free(workers) <= 0:
 		it.lane.held = append(it.lane.held, it)
 	case s.running >= workers || s.stopping:
 		s.queue.push(it)
@@ -52,7 +52,7 @@ func (s *scheduler) pick(l *lane, now time.Time) *item {
 	if s.running >= workers || s.stopping {
 		return nil
 	}
-	if len(l.held) > 0 && l.running < most(l.group, workers) {
+	if len(l.held) > 0 && l.free(workers) > 0 {
 		it := l.held[0]
 		l.held = l.held[1:]
 		s.start(it, now)
@@ -60,7 +60,7 @@ func (s *scheduler) pick(l *lane, now time.Time) *item {
 	}
 	for s.queue.size() > 0 {
 		it := s.queue.pop()
-		if it.lane.running < most(it.lane.group, workers) {
+		if it.lane.free(workers) > 0 {
 			s.start(it, now)
 			return it
 		}
