@@ -33,8 +33,8 @@ const (
 // them at the most: nobody waits behind all backlogs. Each backlog has a share of
 // the requests, since each request at once needs a connection of its own: all shares
 // together are half as many as connections are kept. Of each, a claim takes several
-// deliveries, and more than its share, as far as all that is claimed keeps the
-// workers busy at such shares.
+// deliveries, and where it is quick more than its share, as far as all that is
+// claimed keeps the workers busy at such shares.
 func (s *scheduler) choose(now time.Time) []Endpoint {
 	settings := s.settings()
 	if settings.Off || s.stopping {
@@ -72,6 +72,9 @@ func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most, 
 		}
 		l.sync(e, settings.Schedule)
 		room := min(s.room(l, settings.Workers, now), max(least, min(budget/turns, most)), budget)
+		if l.group != fast {
+			room = min(room, share) // what waits for one that is slow waits for long
+		}
 		if room == 0 {
 			continue
 		}

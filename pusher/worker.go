@@ -49,7 +49,14 @@ func (s *scheduler) start(it *item, now time.Time) {
 // holds, or the next of the queue. Nil is nothing.
 func (s *scheduler) pick(l *lane, now time.Time) *item {
 	workers := s.settings().Workers
-	if s.running >= workers || s.stopping {
+	if s.stopping {
+		return nil
+	}
+	if s.running >= workers { // there were more of them before
+		for l.running == 0 && len(l.held) > 0 { // nobody would come back to it
+			s.queue.push(l.held[0])
+			l.held = l.held[1:]
+		}
 		return nil
 	}
 	if len(l.held) > 0 && l.free(workers) > 0 {
