@@ -71,7 +71,7 @@ func postgresCounter(sequence string) counter {
 // or is no UTF-8 and so equals nothing that is kept.
 func isPostgresConflict(err error) bool {
 	switch sqlState(err) {
-	case "23505", "23503", "23001", "22021":
+	case errDuplicate, "23503", "23001", "22021":
 		return true
 	}
 	return false

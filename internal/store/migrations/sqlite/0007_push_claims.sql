@@ -3,16 +3,16 @@
 
 -- +goose Up
 CREATE TABLE push_claims (
-    id           INTEGER NOT NULL PRIMARY KEY, -- the delivery
-    fence        INTEGER NOT NULL, -- when it was claimed, and more than the queue's
     subscription INTEGER NOT NULL,
+    fence        INTEGER NOT NULL, -- when it was claimed, and more than the queue's
+    id           INTEGER NOT NULL, -- the delivery
     lease_until  INTEGER NOT NULL,
-    node         TEXT NOT NULL
-) STRICT;
-CREATE INDEX push_claims_subscription ON push_claims (subscription);
+    node         TEXT NOT NULL,
+    PRIMARY KEY (subscription, fence, id)
+) STRICT, WITHOUT ROWID;
 
-INSERT INTO push_claims (id, fence, subscription, lease_until, node)
-    SELECT id, fence, subscription, lease_until, coalesce(node, '') FROM push_queue WHERE state = 1;
+INSERT INTO push_claims (subscription, fence, id, lease_until, node)
+    SELECT subscription, fence, id, lease_until, coalesce(node, '') FROM push_queue WHERE state = 1;
 -- The queue has the fence of the last claim that is over.
 UPDATE push_queue SET fence = fence - 1 WHERE state = 1;
 
