@@ -16,10 +16,6 @@ import (
 // once, unless it says otherwise.
 const defaultConcurrency = 16
 
-// mostAhead is how many messages publishers are ahead of what has arrived, at the
-// most: however fast a machine takes them, the rest arrives within a wait.
-const mostAhead = 50_000
-
 // publishers are services that publish orders without a pause, unless they are far
 // ahead. What is not acknowledged they publish again, with the same id, until it is.
 type publishers struct {
@@ -51,28 +47,16 @@ func (p *pushing) publishingPatiently(prefix string, count int) *publishers {
 func (s *publishers) start(p *pushing, prefix string, count int) {
 	for i := range count {
 		s.work.Go(func() {
-			for number := 0; ; {
+			for number := 0; ; number++ {
 				select {
 				case <-s.stop:
 					return
-				default:
-				}
-				if s.count()-p.inbox.count() > mostAhead {
-					<-time.After(10 * time.Millisecond)
-					continue
+				case p.inbox.ahead <- struct{}{}:
 				}
 				s.insist(p.node, p.user, fmt.Sprintf("%s-%d-%d", prefix, i, number))
-				number++
 			}
 		})
 	}
-}
-
-// count is how many messages were acknowledged.
-func (s *publishers) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.acknowledged)
 }
 
 // awaitRefusal waits until a message is refused since the store is away.
