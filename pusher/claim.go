@@ -47,21 +47,24 @@ func (s *scheduler) choose(now time.Time) []Endpoint {
 		return nil // workers have enough: a larger claim comes a little later
 	}
 	if s.backlog.size() == 0 {
-		out, _ := s.ask(nil, &s.ring, budget, 1, maxClaim, maxClaim, now)
+		out, _ := s.ask(nil, &s.ring, budget, turn{least: 1, most: maxClaim, share: maxClaim}, now)
 		return out
 	}
 	share := max(1, idleShare*settings.Workers/2/s.backlog.size())
 	quantum := min(maxQuantum, share*max(1, ahead/settings.Workers))
 	half := budget / 2
-	out, left := s.ask(nil, &s.ring, budget-half, 1, min(maxQuantum, share), maxClaim, now)
-	out, _ = s.ask(out, &s.backlog, half+left, quantum, maxClaim, share, now)
+	out, left := s.ask(nil, &s.ring, budget-half, turn{least: 1, most: min(maxQuantum, share), share: maxClaim}, now)
+	out, _ = s.ask(out, &s.backlog, half+left, turn{least: quantum, most: maxClaim, share: share}, now)
 	return out
 }
 
+// turn is what an endpoint gets in its turn: of a claim at least and at the most so
+// many deliveries, and of the requests a share, so many at once.
+type turn struct{ least, most, share int }
+
 // ask adds endpoints of a ring to a claim until the budget is spent: each with an
-// equal part of it, but not with less than least or more than most, and a share of the
-// requests. It returns what is left of the budget.
-func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most, share int, now time.Time) ([]Endpoint, int) {
+// equal part of it, within the bounds of a turn. It returns what is left of the budget.
+func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget int, each turn, now time.Time) ([]Endpoint, int) {
 	settings := s.settings()
 	for turns := ring.size(); turns > 0 && budget > 0; turns-- {
 		l := ring.pop()
@@ -71,15 +74,15 @@ func (s *scheduler) ask(out []Endpoint, ring *fifo[*lane], budget, least, most, 
 			continue
 		}
 		l.sync(e, settings.Schedule)
-		room := min(s.room(l, settings.Workers, now), max(least, min(budget/turns, most)), budget)
+		room := min(s.room(l, settings.Workers, now), max(each.least, min(budget/turns, each.most)), budget)
 		if l.group != fast {
-			room = min(room, share) // what waits for one that is slow waits for long
+			room = min(room, each.share) // what waits for one that is slow waits for long
 		}
 		if room == 0 {
 			continue
 		}
 		budget -= room
-		l.share = share
+		l.share = each.share
 		l.charge(room, now)
 		s.move(l, room, now)
 		out = append(out, Endpoint{Subscription: l.number, Room: room, Concurrency: l.cap(), Ordered: e.Ordered})
