@@ -15,7 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/gate"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
@@ -31,7 +30,7 @@ import (
 //
 // It has no settings.
 type Messages struct {
-	app *caddymodule.App
+	stage
 }
 
 // Bounds of a pull.
@@ -48,23 +47,22 @@ func (Messages) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision sets up the handler.
-func (h *Messages) Provision(ctx caddy.Context) error {
-	app, err := ctx.AppIfConfigured("open_platform")
-	if err != nil {
-		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
-	}
-	h.app = app.(*caddymodule.App)
-	return nil
-}
+func (h *Messages) Provision(ctx caddy.Context) error { return h.provision(ctx) }
 
 // ServeHTTP answers an app.
 func (h *Messages) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	x := exchangeOf(r)
-	if x == nil || x.call.App() == nil || !x.call.Admitted() {
-		return refuse(w, r, &gate.Refusal{
-			Code: gate.SignatureMissing, Stage: gate.StageUpstream, Detail: "the call has not passed open_sign on this route",
-		})
+	return h.serve(w, r, caddyhttp.HandlerFunc(h.pull), h)
+}
+
+func (h *Messages) check(x *exchange) *gate.Refusal {
+	if !x.call.Admitted() {
+		return &gate.Refusal{Code: gate.SignatureMissing, Stage: gate.StageUpstream, Detail: "the call has not passed open_sign on this route"}
 	}
+	return nil
+}
+
+// pull does what the path asks for.
+func (h *Messages) pull(w http.ResponseWriter, r *http.Request) error {
 	serve, method := h.list, http.MethodGet
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/ack"):
@@ -73,11 +71,11 @@ func (h *Messages) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp
 		serve = h.egress
 	}
 	if r.Method != method {
-		return refuse(w, r, &gate.Refusal{Code: gate.MethodNotAllowed, Stage: gate.StageUpstream, Detail: "this takes " + method, Allow: method})
+		return &gate.Refusal{Code: gate.MethodNotAllowed, Stage: gate.StageUpstream, Detail: "this takes " + method, Allow: method}
 	}
-	answer, err := serve(r, x)
+	answer, err := serve(r, exchangeOf(r))
 	if err != nil {
-		return refuse(w, r, pullRefusal(err))
+		return pullRefusal(err)
 	}
 	return writeJSON(w, http.StatusOK, answer)
 }
@@ -94,7 +92,7 @@ type pulled struct {
 
 // list answers with what has not arrived.
 func (h *Messages) list(r *http.Request, x *exchange) (any, error) {
-	q, err := pullQuery(r.URL.RawQuery)
+	q, err := readListQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -122,15 +120,15 @@ func (h *Messages) list(r *http.Request, x *exchange) (any, error) {
 	return map[string]any{"messages": list, "next": next}, nil
 }
 
-// pull is what a list is asked for.
-type pull struct {
+// listQuery is what a list is asked for.
+type listQuery struct {
 	topics []string
 	after  pusher.Cursor
 	limit  int
 }
 
-func pullQuery(raw string) (pull, error) {
-	p := pull{limit: defaultPull}
+func readListQuery(raw string) (listQuery, error) {
+	p := listQuery{limit: defaultPull}
 	q, err := url.ParseQuery(raw)
 	if err != nil {
 		return p, &platform.FieldError{Field: "query", Problem: err.Error(), Want: "name=value&…, percent-encoded"}
@@ -216,4 +214,5 @@ func parseMessages(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) 
 var (
 	_ caddy.Provisioner           = (*Messages)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Messages)(nil)
+	_ checker                     = (*Messages)(nil)
 )

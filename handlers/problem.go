@@ -65,7 +65,7 @@ type problem struct {
 func problemOf(r *gate.Refusal, requestID string) problem {
 	return problem{
 		Type: dictionary + r.Code.Name, Title: r.Code.Title, Status: r.Code.Status,
-		Detail: r.Detail, Code: r.Code.Name, RequestID: requestID, Errors: entryMistakes(r.Err), refusal: r,
+		Detail: r.Detail, Code: r.Code.Name, RequestID: requestID, Errors: entryMistakes(r.Mistakes), refusal: r,
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/gate"
@@ -49,7 +48,6 @@ type Publish struct {
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	stage
-	logger   *zap.Logger
 	networks []netip.Prefix
 	ip       IP
 	sign     Sign
@@ -65,7 +63,6 @@ func (Publish) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the handler.
 func (h *Publish) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
 	if h.Environment == "" {
 		h.Environment = platform.Production
 	}
@@ -104,35 +101,45 @@ func (h *Publish) Validate() error {
 
 // ServeHTTP takes the messages of a request.
 func (h *Publish) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	publish := caddyhttp.HandlerFunc(h.publish)
-	switch {
-	case r.Method != http.MethodPost:
-		return refuse(w, r, &gate.Refusal{Code: gate.MethodNotAllowed, Stage: gate.StagePublish, Detail: "messages are published by POST", Allow: http.MethodPost})
-	case h.trusts(r):
-		return publish(w, r)
-	case len(h.Apps) > 0 && signed(r):
-		// The gate's own first two stages tell which app it is.
-		return h.ip.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-			return h.sign.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-				if x := exchangeOf(r); x == nil || x.call.App() == nil || !slices.Contains(h.Apps, x.call.App().Key) {
-					return refuse(w, r, &gate.Refusal{Code: gate.PublisherDenied, Stage: gate.StagePublish, Detail: "the app is none of those that may publish here"})
-				}
-				return publish(w, r)
-			}))
-		}))
+	return h.serve(w, r, caddyhttp.HandlerFunc(h.publish), h)
+}
+
+// check tells whether the caller may publish.
+func (h *Publish) check(x *exchange) *gate.Refusal {
+	if x.call.Environment == "" {
+		x.call.Environment = h.Environment
 	}
-	return refuse(w, r, &gate.Refusal{Code: gate.PublisherDenied, Stage: gate.StagePublish, Detail: h.wants()})
+	switch r := x.request; {
+	case r.Method != http.MethodPost:
+		return &gate.Refusal{Code: gate.MethodNotAllowed, Stage: gate.StagePublish, Detail: "messages are published by POST", Allow: http.MethodPost}
+	case h.trusts(x):
+		return nil
+	case len(h.Apps) > 0 && signed(r):
+		return h.checkApp(x)
+	}
+	return &gate.Refusal{Code: gate.PublisherDenied, Stage: gate.StagePublish, Detail: h.wants()}
+}
+
+// checkApp has the gate's own first two stages tell which app it is.
+func (h *Publish) checkApp(x *exchange) *gate.Refusal {
+	for _, c := range []checker{&h.ip, &h.sign} {
+		if refusal := c.check(x); refusal != nil {
+			return refusal
+		}
+	}
+	if !slices.Contains(h.Apps, x.call.App().Key) {
+		return &gate.Refusal{Code: gate.PublisherDenied, Stage: gate.StagePublish, Detail: "the app is none of those that may publish here"}
+	}
+	return nil
 }
 
 // trusts tells whether the caller may publish by where it comes from, or by
 // its certificate.
-func (h *Publish) trusts(r *http.Request) bool {
-	if h.ClientCertificates && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+func (h *Publish) trusts(x *exchange) bool {
+	if h.ClientCertificates && x.request.TLS != nil && len(x.request.TLS.VerifiedChains) > 0 {
 		return true
 	}
-	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	addr := clientIP(vars)
-	return slices.ContainsFunc(h.networks, func(n netip.Prefix) bool { return n.Contains(addr) })
+	return slices.ContainsFunc(h.networks, func(n netip.Prefix) bool { return n.Contains(x.call.ClientIP) })
 }
 
 // signed tells whether a request carries an op1 signature.
@@ -158,35 +165,22 @@ func (h *Publish) publish(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.MaxBody))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return refuse(w, r, &gate.Refusal{Code: gate.BodyTooLarge, Stage: gate.StagePublish, Detail: fmt.Sprintf("the largest request is %d bytes; publish in several", h.MaxBody)})
+			return &gate.Refusal{Code: gate.BodyTooLarge, Stage: gate.StagePublish, Detail: fmt.Sprintf("the largest request is %d bytes; publish in several", h.MaxBody)}
 		}
-		return refuse(w, r, &gate.Refusal{Code: gate.RequestMalformed, Stage: gate.StagePublish, Detail: "the body broke off", Err: err})
+		return &gate.Refusal{Code: gate.RequestMalformed, Stage: gate.StagePublish, Detail: "the body broke off", Err: err}
 	}
 	messages, batch, err := readMessages(body, h.Environment)
 	if err != nil {
-		return refuse(w, r, publishRefusal(err))
+		return publishRefusal(err)
 	}
 	for i := range messages {
 		messages[i].Check = h.CheckSchema
 	}
 	receipts, err := h.app.Publish(r.Context(), messages)
 	if err != nil {
-		refusal := publishRefusal(err)
-		if refusal.Code == gate.StoreUnavailable {
-			h.logs.outage.Error("messages not accepted", zap.Error(err))
-		}
-		return refuse(w, r, refusal)
+		return publishRefusal(err)
 	}
 	return writeReceipts(w, receipts, batch)
-}
-
-// refuse answers a refusal outside of the gate's stages.
-func refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) error {
-	requestID := ""
-	if x := exchangeOf(r); x != nil {
-		requestID = x.call.RequestID
-	}
-	return answer(w, r, refusal, requestID)
 }
 
 // publishRefusal says what was wrong with the messages.
@@ -195,13 +189,13 @@ func publishRefusal(err error) *gate.Refusal {
 	field, isField := errors.AsType[*platform.FieldError](err)
 	switch {
 	case isBatch && allConflicts(batch):
-		return &gate.Refusal{Code: gate.MessageConflict, Stage: gate.StagePublish, Detail: "nothing was accepted: an id was used before for another message", Err: batch}
+		return &gate.Refusal{Code: gate.MessageConflict, Stage: gate.StagePublish, Detail: "nothing was accepted: an id was used before for another message", Mistakes: batch.Mistakes}
 	case isBatch:
-		return &gate.Refusal{Code: gate.MessageInvalid, Stage: gate.StagePublish, Detail: "nothing was accepted: messages have mistakes", Err: batch}
+		return &gate.Refusal{Code: gate.MessageInvalid, Stage: gate.StagePublish, Detail: "nothing was accepted: messages have mistakes", Mistakes: batch.Mistakes}
 	case isField:
-		return &gate.Refusal{Code: gate.MessageInvalid, Stage: gate.StagePublish, Detail: "nothing was accepted: " + field.Error(), Err: err}
+		return &gate.Refusal{Code: gate.MessageInvalid, Stage: gate.StagePublish, Detail: "nothing was accepted: " + field.Error()}
 	}
-	return &gate.Refusal{Code: gate.StoreUnavailable, Stage: gate.StagePublish, Detail: "the messages could not be kept; publish them again soon, with the same ids", Err: err}
+	return &gate.Refusal{Code: gate.StoreUnavailable, Stage: gate.StagePublish, Detail: "whether the messages were kept is not known; publish them again soon, with the same ids", Err: err}
 }
 
 // allConflicts tells whether ids that were used before are all that is wrong.
@@ -266,4 +260,5 @@ var (
 	_ caddy.Provisioner           = (*Publish)(nil)
 	_ caddy.Validator             = (*Publish)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Publish)(nil)
+	_ checker                     = (*Publish)(nil)
 )

@@ -147,18 +147,14 @@ type entryMistake struct {
 }
 
 // entryMistakes lists the mistakes of a batch, in the order of its messages.
-func entryMistakes(err error) []entryMistake {
-	batch, ok := errors.AsType[*pusher.BatchError](err)
-	if !ok {
-		return nil
-	}
-	mistakes := make([]entryMistake, 0, len(batch.Mistakes))
-	for _, i := range slices.Sorted(maps.Keys(batch.Mistakes)) {
-		m := entryMistake{Index: i, Detail: batch.Mistakes[i].Error()}
-		if field, ok := errors.AsType[*platform.FieldError](batch.Mistakes[i]); ok {
+func entryMistakes(mistakes map[int]error) []entryMistake {
+	var list []entryMistake
+	for _, i := range slices.Sorted(maps.Keys(mistakes)) {
+		m := entryMistake{Index: i, Detail: mistakes[i].Error()}
+		if field, ok := errors.AsType[*platform.FieldError](mistakes[i]); ok {
 			m.Field = field.Field
 		}
-		mistakes = append(mistakes, m)
+		list = append(list, m)
 	}
-	return mistakes
+	return list
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -32,21 +34,18 @@ func publishRequest(address, body string) *http.Request {
 	return r
 }
 
-// problemOf requires a refusal of open_publish, which has no request id unless
-// the gate looked at it, and returns the mistakes by the index of the message.
-func problemOf(t *testing.T, rec *httptest.ResponseRecorder, status int, code string) map[int]string {
+// mistakesOf requires a refusal and returns the fields of its mistakes by the
+// index of the message.
+func mistakesOf(t *testing.T, rec *httptest.ResponseRecorder, status int, code string) map[int]string {
 	t.Helper()
+	refused(t, rec, status, code)
 	var p struct {
-		Code   string
 		Errors []struct {
 			Index         int
 			Field, Detail string
 		}
 	}
-	require.Equal(t, "application/problem+json", rec.Header().Get("Content-Type"), "status %d body %s", rec.Code, rec.Body)
 	require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &p))
-	require.Equal(t, code, p.Code, rec.Body)
-	require.Equal(t, status, rec.Code)
 	mistakes := map[int]string{}
 	for _, e := range p.Errors {
 		mistakes[e.Index] = e.Field
@@ -82,17 +81,17 @@ func TestPublishRefusals(t *testing.T) {
 		"too long":           {`{"topic":"shop.news","data":{"title":"` + strings.Repeat("x", 4000) + `"}}`, 413, "body_too_large", map[int]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, test.mistakes, problemOf(t, publish(test.body), test.status, test.code))
+			require.Equal(t, test.mistakes, mistakesOf(t, publish(test.body), test.status, test.code))
 		})
 	}
 	t.Run("from another network", func(t *testing.T) {
-		problemOf(t, w.do(publishRequest("192.0.2.1", `{}`)), 403, "publisher_denied")
+		refused(t, w.do(publishRequest("192.0.2.1", `{}`)), 403, "publisher_denied")
 	})
 	t.Run("by another method", func(t *testing.T) {
 		r := publishRequest("127.0.0.1", "")
 		r.Method = http.MethodGet
 		rec := w.do(r)
-		problemOf(t, rec, 405, "method_not_allowed")
+		refused(t, rec, 405, "method_not_allowed")
 		require.Equal(t, http.MethodPost, rec.Header().Get("Allow"))
 	})
 	t.Run("an id twice", func(t *testing.T) {
@@ -102,13 +101,76 @@ func TestPublishRefusals(t *testing.T) {
 		rec = publish(first)
 		require.Equal(t, http.StatusAccepted, rec.Code)
 		require.Contains(t, rec.Body.String(), `"duplicate":true`)
-		problemOf(t, publish(`{"topic":"shop.news","id":"one","data":{"title":"b"}}`), 409, "message_conflict")
+		refused(t, publish(`{"topic":"shop.news","id":"one","data":{"title":"b"}}`), 409, "message_conflict")
 	})
 	t.Run("what is right", func(t *testing.T) {
 		rec := w.do(publishRequest("10.1.2.3", `[{"topic":"shop.news","data":{"title":"a"}},{"topic":"shop.news","data":{"title":"b"}}]`))
 		require.Equal(t, http.StatusAccepted, rec.Code, rec.Body)
 		require.Equal(t, 2, strings.Count(rec.Body.String(), `"msg_`))
 	})
+}
+
+// TestPublishAndPullAreRecorded: who publishes or pulls is told by the answer, the
+// log, the counters and the error routes as a caller of the gate is. What was sent
+// is not in the log.
+func TestPublishAndPullAreRecorded(t *testing.T) {
+	for name, errors := range map[string]string{
+		"with error routes": `handle_errors {
+			header X-Code "{http.open_platform.stage} {http.open_platform.error}"
+			open_problem
+		}`,
+		"without": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup{catalog: newsCatalog, upstream: "127.0.0.1:9", options: `log calls {
+				output file DIR/calls.log {
+					roll_disabled
+				}
+				include http.handlers
+			}`, site: `
+				route {
+					metrics /metrics
+					open_publish /messages {
+						environment sandbox
+						networks 127.0.0.1
+						check_schema
+					}
+					open_sign /pull sandbox
+					open_messages /pull
+				}
+			` + errors}.run(t)
+			_, c := w.app(platform.Sandbox)
+			require.Equal(t, http.StatusAccepted, w.do(publishRequest("127.0.0.1", `{"topic":"shop.news","data":{"title":"a"}}`)).Code)
+			answers := []*httptest.ResponseRecorder{
+				w.do(publishRequest("127.0.0.1", `[{"topic":"private","data":{}}]`)),
+				w.do(publishRequest("192.0.2.1", `{}`)),
+				w.do(c.request(t, http.MethodGet, "/pull?limit=0", "")),
+			}
+			require.Equal(t, http.StatusOK, w.do(c.request(t, http.MethodGet, "/pull", "")).Code)
+			logged, err := os.ReadFile(filepath.Join(w.dir, "calls.log"))
+			require.NoError(t, err)
+			for i, want := range []struct {
+				status      int
+				stage, code string
+			}{
+				{http.StatusBadRequest, "publish", "message_invalid"},
+				{http.StatusForbidden, "publish", "publisher_denied"},
+				{http.StatusBadRequest, "upstream", "request_malformed"},
+			} {
+				refused(t, answers[i], want.status, want.code)
+				if errors != "" {
+					require.Equal(t, want.stage+" "+want.code, answers[i].Header().Get("X-Code"))
+				}
+				id := answers[i].Header().Get("X-Open-Request-Id")
+				require.Regexp(t, `(?m)^.*"msg":"call refused: `+want.code+`".*"request_id":"`+id+`"`, string(logged))
+			}
+			require.NotContains(t, string(logged), "private")
+			require.Equal(t, map[string]string{
+				"sandbox allowed": "2", "sandbox refused": "3",
+				"message_invalid publish": "1", "publisher_denied publish": "1", "request_malformed upstream": "1",
+			}, w.counted())
+		})
+	}
 }
 
 // TestPublishSigned: where apps alone may publish, the gate says who calls.
@@ -140,7 +202,7 @@ func TestMessagesNeedASignature(t *testing.T) {
 	w := newWorld(t, "127.0.0.1:9", "open_messages")
 	r := httptest.NewRequest(http.MethodGet, "/v1/messages", nil)
 	r.Host, r.RemoteAddr = "gate.test", "127.0.0.1:4711"
-	problemOf(t, w.do(r), http.StatusUnauthorized, "signature_missing")
+	refused(t, w.do(r), http.StatusUnauthorized, "signature_missing")
 }
 
 // TestMessages: what an app may ask, and what it may not.

@@ -15,7 +15,7 @@ const (
 	StageScope     Stage = "scope"
 	StageRate      Stage = "rate"
 	StageUpstream  Stage = "upstream"
-	// StagePublish is open_publish, which is no stage of a call.
+	// StagePublish is open_publish, which takes messages instead of calls.
 	StagePublish Stage = "publish"
 )
 
@@ -90,6 +90,9 @@ type Refusal struct {
 	Challenge string
 	// Allow is the value of Allow that goes with method_not_allowed.
 	Allow string
+	// Mistakes are what is wrong with the entries of a batch, by their index. They
+	// may quote what was sent, and so are for the answer alone.
+	Mistakes map[int]error
 	// Err is the failure behind it, for the log; nil for none.
 	Err error
 }
