@@ -33,7 +33,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 // UnmarshalCaddyfile reads the global option. Syntax:
 //
 //	open_platform {
-//		storage          sqlite <path>
+//		storage          sqlite [<path>]
 //		storage          postgres <dsn> {
 //			max_conns <number>
 //		}

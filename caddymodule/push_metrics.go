@@ -79,8 +79,8 @@ func (m *pushMetrics) collectors(e *engine) []prometheus.Collector {
 		gauge("push_requests_under_way", "Requests to apps under way on this node.", func() float64 { return float64(e.pushStats().InFlight) }),
 		gauge("push_endpoints_busy", "Endpoints with work on this node.", func() float64 { return float64(e.pushStats().Endpoints) }),
 		gauge("push_circuits_open", "Endpoints that this node leaves alone for a while since they failed.", func() float64 { return float64(e.pushStats().Open) }),
-		counted("push_leases_lost_total", "Deliveries that this node completed after its lease had ended.", func(s pusher.Stats) uint64 { return s.Lost }),
-		counted("push_leases_rescued_total", "Deliveries that this node took from nodes that died.", func(s pusher.Stats) uint64 { return s.Rescued }),
+		counted("push_leases_lost_total", "Attempts that changed nothing any more: the lease had ended, the delivery was over, or it could not be saved.", func(s pusher.Stats) uint64 { return s.Lost }),
+		counted("push_leases_rescued_total", "Deliveries that this node made due again since the lease of their node had ended.", func(s pusher.Stats) uint64 { return s.Rescued }),
 	}
 	for _, status := range []platform.SubscriptionStatus{platform.Delivering, platform.Paused, platform.Disabled, platform.Unverified} {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{

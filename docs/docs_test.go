@@ -161,7 +161,9 @@ func TestErrorDictionary(t *testing.T) {
 	explained := anchors(string(data))
 	for _, code := range gate.Codes {
 		require.Contains(t, explained, code.Name)
-		require.Regexp(t, fmt.Sprintf(`(?s)%s.{0,200}%d`, code.Name, code.Status), string(data))
+		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| \[.%s.\]\(#%[1]s\) \| %d \| (.+) \|$`, code.Name, code.Status)).FindStringSubmatch(string(data))
+		require.NotNil(t, row, "%s has no row in the table, or another status", code.Name)
+		require.Contains(t, string(data), fmt.Sprintf("## %s\n\nStatus %d, stage %s.\n", code.Name, code.Status, row[1]))
 	}
 	isCode := func(s string) bool {
 		return slices.ContainsFunc(gate.Codes, func(c *gate.Code) bool { return c.Name == s })

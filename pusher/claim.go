@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	// maxQuantum bounds how much of a backlog is claimed in a turn: a claim costs the
-	// store as much for an endpoint as for several of its deliveries. backlogFrom is
+	// maxQuantum is how much of a backlog is claimed in a turn although an equal part
+	// would be less: a claim costs the store as much for an endpoint as for several of
+	// its deliveries. Few workers make it less. backlogFrom is
 	// from how many deliveries on, each of which left others, it is a backlog.
 	maxQuantum, backlogFrom = 16, 4
 	// claimTimeout bounds a claim; it goes on when the node stops, so that

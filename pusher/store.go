@@ -91,10 +91,10 @@ type Receipt struct {
 // State is where a delivery stands.
 type State uint8
 
-// The states of a delivery. They are stored by number.
+// The states of a delivery. Those in which it waits or ends are stored by number.
 const (
 	Pending    State = 0 // waits until it is due
-	Delivering State = 1 // claimed by a node
+	Delivering State = 1 // a node has claimed it; never stored
 	Delivered  State = 2
 	Failed     State = 3 // retries used up
 	Suspended  State = 4 // pending, while its subscription is disabled or paused; never stored

@@ -16,7 +16,8 @@ const deliveryState = `CASE WHEN q.id IS NULL THEN d.state WHEN s.number IS NULL
 
 // underWay holds for a delivery q of the queue that a node has. Those are few, and
 // read once. After many claims PostgreSQL takes them for many: so many that it
-// would read them anew for each delivery, but for the limit.
+// would read them anew for each delivery, but for the limit. Of more than that, the
+// others are shown as pending.
 const underWay = `q.id IN (SELECT id FROM push_claims LIMIT 50000)`
 
 // stateJoins are what deliveryState looks at.
