@@ -37,8 +37,10 @@ type Messages struct {
 const (
 	defaultPull = 100
 	maxPull     = 500
-	maxAck      = 1000
-	maxAckBody  = 256 << 10
+	// maxPullTopics is as many as a subscription has at the most.
+	maxPullTopics = 1000
+	maxAck        = 1000
+	maxAckBody    = 256 << 10
 )
 
 // CaddyModule returns the Caddy module information.
@@ -139,7 +141,9 @@ func readListQuery(raw string) (listQuery, error) {
 		}
 		switch name {
 		case "topic":
-			p.topics = values
+			if p.topics = values; len(values) > maxPullTopics {
+				return p, &platform.FieldError{Field: name, Problem: fmt.Sprintf("given %d times", len(values)), Want: fmt.Sprintf("at most %d", maxPullTopics)}
+			}
 		case "after":
 			id, err := pusher.ParseDeliveryID(values[0])
 			if err != nil {

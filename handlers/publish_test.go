@@ -213,14 +213,15 @@ func TestMessages(t *testing.T) {
 	require.Equal(t, http.StatusOK, rec.Code, rec.Body)
 	require.JSONEq(t, `{"messages":[],"next":""}`, rec.Body.String())
 	for target, body := range map[string]string{
-		"/v1/messages?limit=0":         "",
-		"/v1/messages?limit=501":       "",
-		"/v1/messages?limit=1&limit=2": "",
-		"/v1/messages?after=dlv_x":     "",
-		"/v1/messages?colour=red":      "",
-		"/v1/messages/ack":             `{"deliveries":[]}`,
-		"/v1/messages/ack#":            `{"deliveries":["dlv_x"]}`,
-		"/v1/messages/ack##":           `{`,
+		"/v1/messages?limit=0":                                    "",
+		"/v1/messages?limit=501":                                  "",
+		"/v1/messages?limit=1&limit=2":                            "",
+		"/v1/messages?after=dlv_x":                                "",
+		"/v1/messages?colour=red":                                 "",
+		"/v1/messages?topic=a" + strings.Repeat("&topic=a", 1000): "",
+		"/v1/messages/ack":                                        `{"deliveries":[]}`,
+		"/v1/messages/ack#":                                       `{"deliveries":["dlv_x"]}`,
+		"/v1/messages/ack##":                                      `{`,
 	} {
 		method := http.MethodGet
 		if body != "" {

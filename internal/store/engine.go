@@ -36,6 +36,9 @@ type engine struct {
 	// lockRow ends a SELECT that keeps others from changing its row; empty where
 	// a writer is alone anyway.
 	lockRow string
+	// among ends a comparison with the texts of a JSON array: one parameter, however
+	// many there are.
+	among string
 	// backFence is the fence with which a delivery d comes back into the queue:
 	// not before that of any claim it was in.
 	backFence string

@@ -46,6 +46,7 @@ func postgresEngine() *engine {
 		byIndex: `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
 			set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
 		lockRow:   ` FOR UPDATE`,
+		among:     ` = ANY (ARRAY(SELECT json_array_elements_text(?::json)))`,
 		backFence: `greatest(d.fence, ` + sqlNow + `)`,
 		announce: `WITH change AS (INSERT INTO changes (kind, key, at) VALUES (?, ?, ?) RETURNING version)
 			SELECT pg_notify('` + changesChannel + `', version::text) FROM change`,

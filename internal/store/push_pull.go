@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -27,10 +27,8 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 	var rest conditions
 	rest.add(`d.environment = ?`, string(e))
 	if len(topics) > 0 {
-		rest.where = append(rest.where, `d.topic IN (?`+strings.Repeat(", ?", len(topics)-1)+`)`)
-		for _, topic := range topics {
-			rest.args = append(rest.args, topic)
-		}
+		list, _ := json.Marshal(topics) // strings cannot fail
+		rest.add(`d.topic`+s.engine.among, string(list))
 	}
 	err := s.look(ctx, func(r *reader) error {
 		for _, table := range []string{"push_queue", "push_failed"} {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -66,6 +67,7 @@ func testUndelivered(t *testing.T, e engineTest) {
 	require.Equal(t, want, pull(1))
 	require.Equal(t, want, pull(3, "a", "b", "c"))
 	require.Equal(t, []pusher.Parcel{want[1], want[3], want[5], want[7]}, pull(2, "b"))
+	require.Equal(t, want, pull(0, slices.Repeat([]string{"a", "b", "c"}, 30_000)...), "more than a statement has parameters")
 	require.Empty(t, pull(0, "no\x00ne"))
 	sandbox, err := p.Undelivered(t.Context(), p.app.Number, platform.Sandbox, nil, pusher.Cursor{}, 0)
 	require.NoError(t, err)

@@ -22,6 +22,7 @@ func sqliteEngine() *engine {
 		folder:    "migrations/sqlite",
 		appByKey:  fmt.Sprintf(appQuery, "app_key", "BLOB"),
 		appByID:   fmt.Sprintf(appQuery, "id", "BLOB"),
+		among:     ` IN (SELECT value FROM json_each(?))`,
 		backFence: `d.fence`,
 		counter: map[string]counter{
 			"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
