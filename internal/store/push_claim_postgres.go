@@ -79,7 +79,7 @@ const (
 			FROM clock c, (SELECT h.id FROM asked a CROSS JOIN LATERAL (
 				SELECT h.id FROM push_queue h WHERE h.subscription = a.subscription AND h.held LIMIT ` + lookahead + ` FOR UPDATE SKIP LOCKED) h WHERE NOT a.ordered) h
 			WHERE q.id = h.id RETURNING q.subscription, q.due_at)
-		SELECT q.subscription, coalesce(q.oldest, q.claim), q.id, q.at, q.app, q.claim, q.message_at, q.message_id, q.topic,
+		SELECT q.subscription, least(q.oldest, q.claim), q.id, q.at, q.app, q.claim, q.message_at, q.message_id, q.topic,
 			coalesce(q.user_id, ''), coalesce(q.order_key, ''), q.attempts, ` + claimedTries + `, ` + claimedCause + `, ` + claimedFirst + `, q.due_at,
 			q.payload_at, q.payload_id, p.key_number, p.body,
 			q.grant_id IS NOT NULL AND NOT EXISTS (
@@ -88,6 +88,7 @@ const (
 		UNION ALL
 		SELECT m.subscription, 0, 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, 0::smallint, NULL, min(m.due_at), 0, 0, NULL, NULL, bool_or(m.more) FROM (
 			SELECT r.subscription, r.due_at, true AS more FROM ranked r WHERE r.place = r.free + 1
+			UNION ALL SELECT f.subscription, f.due_at, true FROM found f WHERE f.free = 0
 			UNION ALL SELECT r.subscription, r.due_at, false FROM ranked r WHERE r.place <= r.free AND r.id NOT IN (SELECT id FROM chosen)
 			UNION ALL SELECT f.subscription, max(f.due_at), true FROM found f WHERE f.ordered GROUP BY f.subscription, f.free HAVING count(*) >= f.free + ` + lookahead + `
 			UNION ALL SELECT f.subscription, f.due_at, false FROM found f WHERE NOT f.free_key AND NOT f.behind
@@ -113,7 +114,7 @@ type payloadRef struct {
 func (s *Store) claimPostgres(ctx context.Context, c pusher.Claim) (r pusher.ClaimResult, err error) {
 	ask, began := newEndpointRows(c.Endpoints), time.Now()
 	due, claimed := s.push.looked.bounds(c.Endpoints, began)
-	found := map[uint64]look{}
+	found, oldest := map[uint64]look{}, map[uint64]int64{}
 	var old []payloadRef
 	b := planned()
 	b.Queue(notWaiting)
@@ -148,7 +149,9 @@ func (s *Store) claimPostgres(ctx context.Context, c pusher.Claim) (r pusher.Cla
 					old = append(old, payloadRef{w.payloadAt, w.payloadID, len(r.Work)})
 				}
 				r.Work = append(r.Work, w.Work)
-				l.claimed = w.oldest
+				if first, ok := oldest[w.Subscription]; !ok || w.oldest < first {
+					oldest[w.Subscription], l.claimed = w.oldest, w.oldest
+				}
 			}
 			found[w.Subscription] = l
 		}

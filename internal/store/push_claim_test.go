@@ -74,6 +74,29 @@ func TestClaimDue(t *testing.T) {
 	})
 }
 
+// What is under way is not claimed again, also where the fences of its deliveries
+// are not in the order of their claims: one that was under way before is ahead of
+// the clock, for the clock has been put back or the database has come from elsewhere.
+func TestClaimAheadOfTheClock(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		subs := p.subscribe(2)
+		ahead := func() {
+			p.run(`UPDATE push_queue SET fence = ` + p.sqlClock() + ` + 20000000 WHERE id = (SELECT max(id) FROM push_queue)`)
+		}
+		p.publish(p.message("", subs[0]), p.message("", subs[0]))
+		ahead()
+		require.Len(p, p.claim(endpoint(subs[0])).Work, 2)
+		require.Empty(p, p.claim(endpoint(subs[0])).Work)
+
+		p.publish(p.message("", subs[1]))
+		ahead()
+		require.Len(p, p.claim(endpoint(subs[1])).Work, 1)
+		p.publish(p.message("", subs[1]))
+		require.Len(p, p.claim(endpoint(subs[1])).Work, 1)
+		require.Empty(p, p.claim(endpoint(subs[1])).Work)
+	})
+}
+
 // Deliveries of subscriptions that are not active wait; those of a deleted one
 // are nobody's.
 func TestClaimActiveAlone(t *testing.T) {

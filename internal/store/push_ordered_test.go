@@ -115,6 +115,28 @@ func TestOrderedCaps(t *testing.T) {
 	})
 }
 
+// What is due while the cap is reached is found once it is not, however long it has
+// been due by then.
+func TestOrderedBeyondTheCap(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		sub := p.subscribe(1)[0]
+		e := pusher.Endpoint{Subscription: sub, Room: 1, Concurrency: 1, Ordered: true}
+		p.publish(p.message("k", sub))
+		w := p.claim(e).Work
+		require.Len(p, w, 1)
+		p.publish(p.message("k", sub), p.message("other", sub))
+		p.run(`UPDATE push_queue SET due_at = due_at - 5000000`)
+		p.push.looked.at = nil
+		r := p.claim(e)
+		require.Empty(p, r.Work)
+		require.Equal(p, []uint64{sub}, r.More)
+		require.Equal(p, []bool{true}, p.complete(done(w[0], pusher.Pending, time.Hour)))
+		w = p.claim(e).Work
+		require.Len(p, w, 1)
+		require.Equal(p, "other", w[0].Key)
+	})
+}
+
 // Who takes the head of a key out of the queue waits for a claim that is just
 // holding back the next one, and lets it go then.
 func TestOrderedRace(t *testing.T) {
