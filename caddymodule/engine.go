@@ -213,8 +213,8 @@ func (e *engine) logger() *zap.Logger { return e.settings.Load().logger }
 func (e *engine) Destruct() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.store == nil {
-		return nil
+	if e.gate.Load() == nil {
+		return nil // it was never open
 	}
 	e.cancel()
 	e.background.Wait()

@@ -1,7 +1,9 @@
 package handlers_test
 
 import (
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"net"
 	"net/http"
@@ -87,6 +89,30 @@ func TestRefusedReload(t *testing.T) {
 	}
 	require.NoError(t, w.load(s), "the next good configuration loads")
 	require.Equal(t, http.StatusOK, w.do(c.request(t, "GET", "/v1/orders/1", "")).Code)
+}
+
+// TestDamagedStore: what the pusher cannot read keeps the platform from starting,
+// with an error that names it.
+func TestDamagedStore(t *testing.T) {
+	s := setup{upstream: "127.0.0.1:9", site: gated}
+	w := s.run(t)
+	app, _ := w.app(platform.Production)
+	_, err := w.service.AddPushKey(t.Context(), "test", app.ID, platform.PushKeyRequest{Environment: platform.Production, Kind: platform.SigningKey})
+	require.NoError(t, err)
+	require.NoError(t, caddy.Stop())
+	damage(t, w, `UPDATE push_keys SET sealed = x'00'`)
+	require.ErrorContains(t, w.load(s), "push key 1 of app "+app.ID)
+	damage(t, w, `DELETE FROM push_keys`)
+	require.NoError(t, w.load(s))
+}
+
+// damage changes the store of a world that does not run.
+func damage(t *testing.T, w *world, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(w.dir, "op.db"))
+	require.NoError(t, err)
+	_, err = db.ExecContext(t.Context(), statement)
+	require.NoError(t, errors.Join(err, db.Close()))
 }
 
 func TestMasterKeyMustBeSet(t *testing.T) {
