@@ -93,6 +93,30 @@ func TestSecretsStayAtTheGate(t *testing.T) {
 	}
 }
 
+// TestNameAndPath: who names an interface that it may call does not reach another
+// one by the path, which such a dialect does not sign.
+func TestNameAndPath(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, "open_gate {\n environment production\n dialects top aop1688\n}\n reverse_proxy UPSTREAM")
+	app, _ := w.app(platform.Production)
+	top, aop := w.dialect(app, "top", "hmac-sha256", platform.Production), w.dialect(app, "aop1688", "", platform.Production)
+	for _, target := range []string{"GET /v1/orders/1", "DELETE /v1/orders/1", "POST /v1/orders", "POST /v1/products", "GET /v1/old", "HEAD /v1/merchants/1"} {
+		method, path, _ := strings.Cut(target, " ")
+		rec := w.do(top.request(t, method, path+"?method=product.list&v=3.0", ""))
+		require.Equal(t, http.StatusBadRequest, rec.Code, target)
+		if method != http.MethodHead {
+			refused(t, rec, http.StatusBadRequest, "request_malformed")
+		}
+		require.Empty(t, got, target)
+	}
+	for _, target := range []string{"GET /v1/products", "HEAD /v1/products", "POST /router/rest"} {
+		method, path, _ := strings.Cut(target, " ")
+		require.Equal(t, http.StatusOK, w.do(top.request(t, method, path+"?method=product.list&v=3.0&as="+method, "")).Code, target)
+		require.Equal(t, "product.list", one(t, got).header.Get("X-Open-Api"))
+	}
+	require.Equal(t, http.StatusOK, w.do(aop.request(t, http.MethodGet, "/openapi/param2/1/shop/product.list/"+app.Key, "")).Code)
+}
+
 // TestRewrittenQuery: a query that the route changed on the way to the gate
 // keeps the change, and loses its secrets all the same.
 func TestRewrittenQuery(t *testing.T) {

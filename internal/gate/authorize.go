@@ -69,7 +69,9 @@ func (g *Gate) Authorize(ctx context.Context, c *Call, method, rawPath string, t
 const aop1688 = "aop1688"
 
 // route sets the API: by name where the dialect carries one, else by method
-// and path.
+// and path. A call that has a name and the path of an API is for that one or
+// refused: dialects that carry names do not sign the path, and services may go by
+// it.
 func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 	if err := checkPath(rawPath); err != nil {
 		return refuse(StageScope, RequestMalformed, err.Error())
@@ -78,6 +80,10 @@ func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 		c.api = c.catalog.named(name, c.Claim.APIVersion, c.Started)
 		if c.api == nil {
 			return refuse(StageScope, APIUnknown, fmt.Sprintf("no API is named %.100q", name))
+		}
+		if found, allowed := c.catalog.routes.find(method, rawPath); found != c.api && (found != nil || len(allowed) > 0) {
+			return refuse(StageScope, RequestMalformed, fmt.Sprintf(
+				"the call names %s, and goes to the path of an API by a method that is not that of %[1]s: send it to a path that is no API's", c.api.ID()))
 		}
 		return nil
 	}
