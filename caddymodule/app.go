@@ -234,6 +234,9 @@ func (a *App) Start() error {
 	if err := a.engine.open(ctx); err != nil {
 		return err
 	}
+	if err := a.engine.checkKeys(ctx, a.engineOptions().keys); err != nil {
+		return err
+	}
 	for _, file := range a.catalogs {
 		if _, err := a.engine.service.PreviewCatalog(ctx, *file); err != nil {
 			return fmt.Errorf("catalog %s: %w", file.Source, err)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -73,6 +74,27 @@ func (e *engine) keyFile() string {
 	return filepath.Join(filepath.Dir(beside), "master.key")
 }
 
+// checkKeys refuses a configuration whose keys would not open the store at the
+// next start: that a key is one of the store's is nobody's to find out then.
+func (e *engine) checkKeys(ctx context.Context, keys []string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if slices.Equal(keys, e.settings.Load().keys) {
+		return nil
+	}
+	ring, err := store.LoadKeyFile(e.keyFile())
+	if len(keys) > 0 {
+		ring, err = parseKeys(keys)
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.store.CheckKeys(ctx, ring); errors.Is(err, store.ErrWrongKey) {
+		return fmt.Errorf("master_key: %w; write the new key before the old one, and take the old one out after the reload", err)
+	}
+	return nil // where the store does not answer, the running configuration goes on without it too
+}
+
 // reseal goes over to the keys of a new configuration, if it has any.
 func (e *engine) reseal(ctx context.Context, keys []string) error {
 	if len(keys) == 0 {
@@ -82,15 +104,15 @@ func (e *engine) reseal(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
-	return e.rekey(ctx, ring, nil)
+	return e.rekey(ctx, actorStart, ring, nil)
 }
 
 // rekey encrypts with the ring's first key whatever is not yet.
-func (e *engine) rekey(ctx context.Context, ring *store.Keyring, progress func(done, total int)) error {
+func (e *engine) rekey(ctx context.Context, actor string, ring *store.Keyring, progress func(done, total int)) error {
 	if e.sealedWith == ring.PrimaryID() {
 		return nil
 	}
-	if err := e.store.RotateKeys(ctx, ring, progress); err != nil {
+	if err := e.store.RotateKeys(ctx, actor, ring, progress); err != nil {
 		return fmt.Errorf("encrypting with the new master key: %w", err)
 	}
 	e.keyring.Store(ring)
@@ -101,7 +123,7 @@ func (e *engine) rekey(ctx context.Context, ring *store.Keyring, progress func(d
 // RotateMasterKey makes a new master key in the key file beside the store and
 // encrypts every secret anew. The old key stays in the file until that is done,
 // so that it can be stopped at any moment.
-func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
+func (a *App) RotateMasterKey(ctx context.Context, actor string, progress func(done, total int)) error {
 	e := a.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -125,7 +147,7 @@ func (a *App) RotateMasterKey(ctx context.Context, progress func(done, total int
 	// From here on secrets may be encrypted with the fresh key: should this stop
 	// halfway, the next rotation must keep it in the file.
 	e.keyring.Store(both)
-	if err := e.rekey(ctx, both, progress); err != nil {
+	if err := e.rekey(ctx, actor, both, progress); err != nil {
 		return err
 	}
 	only, err := store.NewKeyring(fresh)

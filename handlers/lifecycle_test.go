@@ -70,6 +70,7 @@ func TestRefusedReload(t *testing.T) {
 		"bad catalog":       {catalog: "openapi: 3.1.0\npaths: 7"},
 		"unset key":         {global: "master_key {env.OPEN_PLATFORM_NO_SUCH_VARIABLE}", catalog: changed},
 		"no key":            {global: "master_key tooshort", catalog: changed},
+		"foreign key":       {global: "master_key " + strings.Repeat("ab", 32), catalog: changed},
 		"unknown time zone": {global: "time_zone Mars/Olympus", catalog: changed},
 		"contradiction":     {site: "open_gate production {\n buffer 2MiB\n max_body 1MiB\n}", catalog: changed},
 	} {

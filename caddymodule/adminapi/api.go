@@ -34,7 +34,7 @@ type Management interface {
 	PreviewCatalog(ctx context.Context, source string, data []byte) (*platform.CatalogDiff, error)
 	ApplyCatalog(ctx context.Context, actor, source string, data []byte) (*platform.CatalogDiff, error)
 	// RotateMasterKey makes a new master key and encrypts every secret anew.
-	RotateMasterKey(ctx context.Context, progress func(done, total int)) error
+	RotateMasterKey(ctx context.Context, actor string, progress func(done, total int)) error
 	// StartLink makes a link by which the app market starts an app.
 	StartLink(ctx context.Context, ref string, o oauth.StartOptions) (*StartLink, error)
 	// Challenge asks the endpoint of a subscription for a proof that it can read

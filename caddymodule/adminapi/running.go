@@ -46,9 +46,9 @@ func (r running) ApplyCatalog(ctx context.Context, actor, source string, data []
 	return nil, errNotConfigured
 }
 
-func (r running) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
+func (r running) RotateMasterKey(ctx context.Context, actor string, progress func(done, total int)) error {
 	if app := r.app(); app != nil {
-		return app.RotateMasterKey(ctx, progress)
+		return app.RotateMasterKey(ctx, actor, progress)
 	}
 	return errNotConfigured
 }

@@ -56,7 +56,7 @@ func (a *AdminAPI) rotateMasterKey(w http.ResponseWriter, r *http.Request) {
 			return // the client has gone; the request's context ends the work
 		}
 	}
-	err := a.app.RotateMasterKey(r.Context(), func(done, total int) {
+	err := a.app.RotateMasterKey(r.Context(), actor(r), func(done, total int) {
 		last = RotationLine{Done: done, Total: total}
 		line()
 	})

@@ -18,7 +18,7 @@ const maxKeyFile = 64 << 10
 // that does not exist is made with one random key and mode 0600. One that
 // others may read is refused.
 func LoadOrCreateKeyFile(path string, rand io.Reader) (*Keyring, error) {
-	keys, err := loadKeyFile(path)
+	keys, err := LoadKeyFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return keys, err
 	}
@@ -35,7 +35,7 @@ func LoadOrCreateKeyFile(path string, rand io.Reader) (*Keyring, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return loadKeyFile(path)
+	return LoadKeyFile(path)
 }
 
 // WriteKeyFile replaces the key file, or makes it. The first key is the
@@ -51,7 +51,9 @@ func WriteKeyFile(path string, keys ...[]byte) error {
 	return writeKeys(path, os.Rename, keys...)
 }
 
-func loadKeyFile(path string) (*Keyring, error) {
+// LoadKeyFile reads the keyring of a file, see [ParseKeyring]. One that others may
+// read is refused.
+func LoadKeyFile(path string) (*Keyring, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the master key file: %w", err)

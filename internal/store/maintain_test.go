@@ -227,8 +227,8 @@ func TestRotateOnOneNode(t *testing.T) {
 	a, b := engines[1].at(t, dsn, testKeyring(t, 1)), engines[1].at(t, dsn, testKeyring(t, 1))
 	importTest(t, a, 3)
 	var second error
-	require.NoError(t, a.RotateKeys(t.Context(), testKeyring(t, 2), func(int, int) {
-		second = b.RotateKeys(t.Context(), testKeyring(t, 3), nil)
+	require.NoError(t, a.RotateKeys(t.Context(), "test", testKeyring(t, 2), func(int, int) {
+		second = b.RotateKeys(t.Context(), "test", testKeyring(t, 3), nil)
 	}))
 	require.ErrorIs(t, second, platform.ErrConflict)
 	requireSecret(t, a, "0000000")

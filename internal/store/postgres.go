@@ -141,7 +141,7 @@ func (s *Store) preparePostgres(ctx context.Context, keys *Keyring) error {
 	if err := s.migrateOnce(ctx); err != nil {
 		return err
 	}
-	if err := s.checkKeys(ctx, keys); err != nil {
+	if err := s.noteKeys(ctx, keys); err != nil {
 		return err
 	}
 	if err := s.makeAhead(ctx, s.now()); err != nil {

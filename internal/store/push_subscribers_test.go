@@ -90,7 +90,7 @@ func testRotatePushKeys(t *testing.T, e engineTest) {
 		return nil
 	})
 	var last [2]int
-	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), func(done, total int) { last = [2]int{done, total} }))
+	require.NoError(t, s.RotateKeys(t.Context(), "test", testKeyring(t, 2), func(done, total int) { last = [2]int{done, total} }))
 	require.Equal(t, [2]int{rotateBatch + 6, rotateBatch + 6}, last, "and a credential")
 	require.NoError(t, s.Close())
 	s = e.at(t, database, testKeyring(t, 2))

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -20,26 +21,40 @@ const checkSubject = "open platform master key"
 
 func keyPlace(id string) []byte { return []byte("master key\x00" + id) }
 
-// checkKeys refuses a keyring that lacks a key of the database, and notes the
+// CheckKeys says by ErrWrongKey that the database would not open with the keys.
+func (s *Store) CheckKeys(ctx context.Context, keys *Keyring) error {
+	return s.load(func(r *reader) error {
+		_, err := r.checkKeys(ctx, keys)
+		return err
+	})
+}
+
+// checkKeys refuses a keyring that lacks a key of the database, and tells whether
+// the database knows the primary one.
+func (r *reader) checkKeys(ctx context.Context, keys *Keyring) (known bool, err error) {
+	err = r.each(ctx, func(rows *sql.Rows) error {
+		var id string
+		var seal []byte
+		if err := rows.Scan(&id, &seal); err != nil {
+			return err
+		}
+		if keys.find(id) == nil {
+			return fmt.Errorf("%w: it was written with key %s, and the keyring has %s", ErrWrongKey, id, keys.PrimaryID())
+		}
+		if _, err := keys.Open(id, seal, keyPlace(id)); err != nil {
+			return fmt.Errorf("%w: key %s fails the check", ErrWrongKey, id)
+		}
+		known = known || id == keys.PrimaryID()
+		return nil
+	}, `SELECT id, check_seal FROM master_keys`)
+	return known, err
+}
+
+// noteKeys refuses a keyring that lacks a key of the database, and notes the
 // primary key in the database. Every sealed secret refers to a noted key.
-func (s *Store) checkKeys(ctx context.Context, keys *Keyring) error {
+func (s *Store) noteKeys(ctx context.Context, keys *Keyring) error {
 	return s.update(ctx, nil, func(t *tx) error {
-		known := false
-		err := t.each(ctx, func(rows *sql.Rows) error {
-			var id string
-			var seal []byte
-			if err := rows.Scan(&id, &seal); err != nil {
-				return err
-			}
-			if keys.find(id) == nil {
-				return fmt.Errorf("%w: it was written with key %s, and the keyring has %s", ErrWrongKey, id, keys.PrimaryID())
-			}
-			if _, err := keys.Open(id, seal, keyPlace(id)); err != nil {
-				return fmt.Errorf("%w: key %s fails the check", ErrWrongKey, id)
-			}
-			known = known || id == keys.PrimaryID()
-			return nil
-		}, `SELECT id, check_seal FROM master_keys`)
+		known, err := t.checkKeys(ctx, keys)
 		if err != nil || known {
 			return err
 		}
@@ -57,8 +72,9 @@ func (s *Store) checkKeys(ctx context.Context, keys *Keyring) error {
 // which may be nil, is called after each batch. After a failure or a crash the
 // store opens with a keyring of the new and the old keys, and RotateKeys goes
 // on where it stopped: so write both to the key file before, and the new one
-// alone after. A second rotation at the same time is ErrConflict.
-func (s *Store) RotateKeys(ctx context.Context, fresh *Keyring, progress func(done, total int)) error {
+// alone after. A second rotation at the same time is ErrConflict. What came of it
+// is in the audit log, as done by the actor.
+func (s *Store) RotateKeys(ctx context.Context, actor string, fresh *Keyring, progress func(done, total int)) error {
 	if !s.rotating.TryLock() {
 		return fmt.Errorf("rotating the master key: another rotation is under way: %w", platform.ErrConflict)
 	}
@@ -73,15 +89,15 @@ func (s *Store) RotateKeys(ctx context.Context, fresh *Keyring, progress func(do
 		}
 		defer release(ctx, lock)
 	}
-	if err := s.rotate(ctx, fresh, progress); err != nil {
+	if err := s.rotate(ctx, actor, fresh, progress); err != nil {
 		return fmt.Errorf("rotating the master key: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) rotate(ctx context.Context, fresh *Keyring, progress func(done, total int)) error {
+func (s *Store) rotate(ctx context.Context, actor string, fresh *Keyring, progress func(done, total int)) error {
 	both := fresh.with(s.keys.Load())
-	if err := s.checkKeys(ctx, both); err != nil {
+	if err := s.noteKeys(ctx, both); err != nil {
 		return err
 	}
 	// From here on writers seal with the new key. One that used the old keyring
@@ -121,8 +137,19 @@ func (s *Store) rotate(ctx context.Context, fresh *Keyring, progress func(done, 
 	}
 	// A secret that is still under an old key refuses the removal of its key.
 	return s.update(ctx, nil, func(t *tx) error {
-		_, err := t.exec(ctx, `DELETE FROM master_keys WHERE id <> ?`, id)
-		return named(err, "secrets under an older key are left: rotate again")
+		var older []string
+		err := t.each(ctx, func(rows *sql.Rows) error {
+			older = append(older, "")
+			return rows.Scan(&older[len(older)-1])
+		}, `DELETE FROM master_keys WHERE id <> ? RETURNING id`, id)
+		if err != nil || len(older) == 0 {
+			return named(err, "secrets under an older key are left: rotate again")
+		}
+		before, _ := json.Marshal(map[string][]string{"keys": older}) // strings cannot fail
+		after, _ := json.Marshal(map[string][]string{"keys": {id}})
+		return t.AppendAudit(ctx, &platform.AuditEntry{
+			At: s.now().UTC(), Actor: actor, Action: "master_key.rotate", Target: id, Before: before, After: after,
+		})
 	})
 }
 

@@ -41,7 +41,7 @@ func testRotateKeys(t *testing.T, e engineTest) {
 	const n = rotateBatch + 20
 	importTest(t, s, n)
 	var steps [][2]int
-	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), func(done, total int) {
+	require.NoError(t, s.RotateKeys(t.Context(), "test", testKeyring(t, 2), func(done, total int) {
 		steps = append(steps, [2]int{done, total})
 		requireSecret(t, s, "0000000") // calls go on between the batches
 		requireSecret(t, s, fmt.Sprintf("%07d", n-1))
@@ -69,7 +69,7 @@ func testRotateKeysResumes(t *testing.T, e engineTest) {
 	const n = 2*rotateBatch + 20
 	importTest(t, s, n)
 	ctx, cancel := context.WithCancel(t.Context())
-	err = s.RotateKeys(ctx, testKeyring(t, 2), func(int, int) { cancel() })
+	err = s.RotateKeys(ctx, "test", testKeyring(t, 2), func(int, int) { cancel() })
 	require.ErrorIs(t, err, context.Canceled)
 	requireSecret(t, s, "0000000")
 	requireSecret(t, s, fmt.Sprintf("%07d", n-1))
@@ -81,7 +81,7 @@ func testRotateKeysResumes(t *testing.T, e engineTest) {
 	}
 	s = e.at(t, path, testKeyring(t, 2, 1))
 	var first, last [2]int
-	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), func(done, total int) {
+	require.NoError(t, s.RotateKeys(t.Context(), "test", testKeyring(t, 2), func(done, total int) {
 		if first == [2]int{} {
 			first = [2]int{done, total}
 		}
@@ -98,11 +98,11 @@ func testRotateKeysOnlyOnce(t *testing.T, e engineTest) {
 	s := e.empty(t)
 	importTest(t, s, 3)
 	var second error
-	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), func(int, int) {
-		second = s.RotateKeys(t.Context(), testKeyring(t, 3), nil)
+	require.NoError(t, s.RotateKeys(t.Context(), "test", testKeyring(t, 2), func(int, int) {
+		second = s.RotateKeys(t.Context(), "test", testKeyring(t, 3), nil)
 	}))
 	require.ErrorIs(t, second, platform.ErrConflict)
-	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), nil), "again to the same key is nothing")
+	require.NoError(t, s.RotateKeys(t.Context(), "test", testKeyring(t, 2), nil), "again to the same key is nothing")
 	requireSecret(t, s, "0000000")
 }
 
@@ -114,7 +114,7 @@ func testRetiredKeySealsNothing(t *testing.T, e engineTest) {
 	path := e.database(t)
 	s, straggler := e.at(t, path, testKeyring(t, 1)), e.at(t, path, testKeyring(t, 1))
 	importTest(t, s, 3)
-	require.NoError(t, s.RotateKeys(t.Context(), testKeyring(t, 2), nil))
+	require.NoError(t, s.RotateKeys(t.Context(), "test", testKeyring(t, 2), nil))
 	err := straggler.Update(t.Context(), func(tx platform.Tx) error { return tx.PutApp(t.Context(), testApp("late")) })
 	require.ErrorIs(t, err, platform.ErrConflict)
 }

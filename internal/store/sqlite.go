@@ -89,7 +89,7 @@ func OpenSQLite(ctx context.Context, path string, keys *Keyring, o Options) (*St
 		if err := s.migrate(ctx); err != nil {
 			return err
 		}
-		if err := s.checkKeys(ctx, keys); err != nil {
+		if err := s.noteKeys(ctx, keys); err != nil {
 			return err
 		}
 		if s.loads, err = s.prepare(ctx, s.readers, s.engine.appByKey, s.engine.appByID, tokenQuery,

@@ -146,7 +146,7 @@ func (p *Platform) Challenge(_ context.Context, s *platform.Subscriber, sub *pla
 }
 
 // RotateMasterKey does what Rotate says.
-func (p *Platform) RotateMasterKey(ctx context.Context, progress func(done, total int)) error {
+func (p *Platform) RotateMasterKey(ctx context.Context, _ string, progress func(done, total int)) error {
 	return p.Rotate(ctx, progress)
 }
 
