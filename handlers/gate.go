@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -17,9 +18,10 @@ import (
 // Gate is several stages of the gate in one handler, which costs a call less
 // than as many handlers of a route do.
 type Gate struct {
-	// StagesRaw are the handlers open_ip, open_sign, open_scope and open_rate,
-	// in the order in which they check a call. At least one; the directive
-	// open_gate lists all four.
+	// StagesRaw are handlers of open_ip, open_sign, open_scope and open_rate, each
+	// once at the most and in this order. At least one; the directive open_gate
+	// lists all four. Where it has both, open_sign leaves the nonce to open_rate,
+	// which spends it together with the limits: one round trip to Redis, not two.
 	StagesRaw []json.RawMessage `json:"stages,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
 
 	stage
@@ -40,15 +42,27 @@ func (h *Gate) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the stages of open_gate: %w", err)
 	}
+	names := make([]string, 0, len(stageOrder))
 	for _, m := range loaded.([]any) {
-		c, ok := m.(checker)
-		if !ok {
-			return fmt.Errorf("%s is no stage of open_gate: list open_ip, open_sign, open_scope and open_rate", m.(caddy.Module).CaddyModule().ID.Name())
+		name := m.(caddy.Module).CaddyModule().ID.Name()
+		if !slices.Contains(stageOrder, name) {
+			return fmt.Errorf("%s is no stage of open_gate: list %s", name, strings.Join(stageOrder, ", "))
 		}
-		h.stages = append(h.stages, c)
+		names = append(names, name)
+		h.stages = append(h.stages, m.(checker))
+	}
+	inOrder := slices.DeleteFunc(slices.Clone(stageOrder), func(name string) bool { return !slices.Contains(names, name) })
+	if !slices.Equal(names, inOrder) {
+		return fmt.Errorf("the stages of open_gate are %s: list each once, in this order: %s", strings.Join(names, ", "), strings.Join(inOrder, ", "))
+	}
+	if sign := slices.Index(names, "open_sign"); sign >= 0 && slices.Contains(names, "open_rate") {
+		h.stages[sign].(*Sign).rule.NonceWithRate = true
 	}
 	return h.provision(ctx)
 }
+
+// stageOrder has the stages of the gate by the names of their handlers.
+var stageOrder = []string{"open_ip", "open_sign", "open_scope", "open_rate"}
 
 // ServeHTTP runs the stages.
 func (h *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -111,7 +125,6 @@ func parseGate(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		return nil, h.Err("open_gate needs an environment: write 'environment sandbox' or 'environment production'")
 	}
 	ip.Dialects, ip.Buffer = sign.Dialects, sign.Buffer
-	sign.NonceWithRate = true
 
 	return h.NewRoute(matchers, &Gate{StagesRaw: stages(ip, sign, new(Scope), new(Rate))}), nil
 }

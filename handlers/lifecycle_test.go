@@ -145,9 +145,12 @@ func TestHandlersNeedTheApp(t *testing.T) {
 // TestGateStages: a list that is empty, or names what is no check, says so.
 func TestGateStages(t *testing.T) {
 	for stages, want := range map[string]string{
-		`[]`:                        "open_gate has no stages",
-		`[{"handler":"open_mock"}]`: "open_mock is no stage of open_gate: list open_ip, open_sign, open_scope and open_rate",
-		`[{"handler":"open_sign"}]`: "open_sign needs an environment",
+		`[]`:                            "open_gate has no stages",
+		`[{"handler":"open_mock"}]`:     "open_mock is no stage of open_gate: list open_ip, open_sign, open_scope, open_rate",
+		`[{"handler":"open_messages"}]`: "open_messages is no stage",
+		`[{"handler":"open_scope"},{"handler":"open_sign","environment":"sandbox"}]`: "the stages of open_gate are open_scope, open_sign: list each once, in this order: open_sign, open_scope",
+		`[{"handler":"open_ip"},{"handler":"open_ip"}]`:                              "list each once, in this order: open_ip",
+		`[{"handler":"open_sign"}]`:                                                  "open_sign needs an environment",
 	} {
 		err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}},"logging":{"logs":{"default":{"writer":{"output":"discard"}}}},
 			"apps":{"open_platform":{"storage":{"path":"`+t.TempDir()+`/op.db"}},
@@ -155,6 +158,16 @@ func TestGateStages(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	require.NoError(t, caddy.Stop())
+}
+
+// TestGateWithoutRate: a gate that has no limits spends the nonce all the same.
+func TestGateWithoutRate(t *testing.T) {
+	w := setup{upstream: business(t), site: gated, without: `,{"handler":"open_rate"}`}.run(t)
+	_, c := w.app(platform.Production)
+	r := c.request(t, http.MethodGet, "/v1/products", "")
+	again := r.Clone(t.Context())
+	require.Equal(t, http.StatusOK, w.do(r).Code)
+	refused(t, w.do(again), http.StatusUnauthorized, "nonce_reused")
 }
 
 // TestZeroValues: Caddy cleans up modules that it never provisioned.

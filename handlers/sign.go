@@ -40,12 +40,6 @@ type Sign struct {
 	// At most 25 minutes. Default: each dialect's own window, 5 minutes for op1.
 	Skew caddy.Duration `json:"skew,omitempty"`
 
-	// NonceWithRate leaves the nonce to open_rate, which spends it together
-	// with the limits: one round trip to Redis, not two. It is for routes on
-	// which open_rate follows; open_gate sets it. Until the nonce is spent the
-	// upstream is not told who calls. Default: false.
-	NonceWithRate bool `json:"nonce_with_rate,omitempty"`
-
 	stage
 	rule gate.Rule
 }
@@ -77,7 +71,7 @@ func (h *Sign) Provision(ctx caddy.Context) error {
 	}
 	h.rule = gate.Rule{
 		Environment: environment, Dialects: set, Names: names,
-		Skew: time.Duration(h.Skew), NonceWithRate: h.NonceWithRate,
+		Skew: time.Duration(h.Skew),
 	}
 	return h.provision(ctx)
 }
