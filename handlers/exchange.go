@@ -22,7 +22,7 @@ import (
 // allocation, and holds the memory for all that the gate adds to both.
 type exchange struct {
 	gate    *gate.Gate
-	logs    *refusalLogs
+	log     *refusalLog
 	request *http.Request
 	call    gate.Call
 	signed  signing.Request
@@ -54,9 +54,9 @@ func exchangeOf(r *http.Request) *exchange {
 
 // begin starts a call: it gives it an id and takes everything out of the
 // request that only the gate may say.
-func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, vars map[string]any, logs *refusalLogs) *exchange {
+func begin(g *gate.Gate, w http.ResponseWriter, r *http.Request, vars map[string]any, log *refusalLog) *exchange {
 	ctx := r.Context()
-	x := &exchange{gate: g, logs: logs, request: r}
+	x := &exchange{gate: g, log: log, request: r}
 	g.Start(&x.call)
 	x.call.RequestID = x.newRequestID()
 	x.call.ClientIP = clientIP(vars)
@@ -85,7 +85,7 @@ func (x *exchange) end(err error) error {
 	x.call.Status, x.call.Bytes = x.writer.status, x.writer.bytes
 	if refusal != nil {
 		x.call.Status = refusal.Code.Status
-		x.logRefusal(refusal)
+		x.log.refused(x, refusal)
 	} else if err != nil {
 		x.call.Status = statusOf(err)
 	}

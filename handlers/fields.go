@@ -1,12 +1,7 @@
 package handlers
 
 import (
-	"errors"
-
-	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-
-	"github.com/caddy-openplatform/openplatform/internal/gate"
 )
 
 // placeholderPrefix begins the names of all placeholders of the gate.
@@ -90,32 +85,4 @@ func (x *exchange) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddString("code", r.Code.Name)
 	}
 	return nil
-}
-
-// logRefusal tells operators of a refusal: as an error where the platform is
-// at fault, else as information.
-func (x *exchange) logRefusal(r *gate.Refusal) {
-	level := zapcore.InfoLevel
-	if r.Code.Status >= 500 {
-		level = zapcore.ErrorLevel
-	}
-	logger := x.logs.refused
-	if r.Code == gate.StoreUnavailable {
-		logger = x.logs.outage
-	}
-	// The code is part of the message, since that is what sampling counts by.
-	entry := logger.Check(level, "call refused: "+r.Code.Name)
-	if entry == nil {
-		return
-	}
-	fields := []zap.Field{
-		zap.Inline(x),
-		zap.Stringer("client_ip", x.call.ClientIP),
-		zap.Int("status", r.Code.Status),
-		zap.String("detail", r.Detail),
-	}
-	if cause := errors.Unwrap(r); cause != nil {
-		fields = append(fields, zap.NamedError("cause", cause))
-	}
-	entry.Write(fields...)
 }

@@ -3,28 +3,18 @@ package handlers
 import (
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/gate"
 )
 
-// stage is what the four handlers of the gate share.
+// stage is what the handlers that begin calls share.
 type stage struct {
-	app  *caddymodule.App
-	logs refusalLogs
-}
-
-// refusalLogs are where refused calls are told of.
-type refusalLogs struct {
-	// outage is for those that the platform could not check: they are all the
-	// same while a server is down, which the app has told of already.
-	refused, outage *zap.Logger
+	app *caddymodule.App
+	log refusalLog
 }
 
 func (s *stage) provision(ctx caddy.Context) error {
@@ -33,17 +23,8 @@ func (s *stage) provision(ctx caddy.Context) error {
 		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
 	}
 	s.app = app.(*caddymodule.App)
-	s.logs.refused = ctx.Logger().WithOptions(sampled(time.Second, 100, 100))
-	s.logs.outage = ctx.Logger().WithOptions(sampled(10*time.Second, 1, 0))
+	s.log = newRefusalLog(ctx.Logger())
 	return nil
-}
-
-// sampled thins out a flood: of refusals with one code it lets so many through
-// in each span of time, and then each n-th, or none.
-func sampled(span time.Duration, first, nth int) zap.Option {
-	return zap.WrapCore(func(core zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(core, span, first, nth)
-	})
 }
 
 // checker is one stage of the gate: it lets the call pass or refuses it.
@@ -66,7 +47,7 @@ func (s *stage) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			Detail: "the call could not be checked; try again soon",
 		}, "")
 	}
-	x := begin(g, w, r, vars, &s.logs)
+	x := begin(g, w, r, vars, &s.log)
 	defer x.record()
 	return x.end(x.step(&x.writer, next, c))
 }
