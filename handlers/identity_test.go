@@ -182,22 +182,6 @@ func TestStagesFailClosed(t *testing.T) {
 	}
 }
 
-// TestUnspentNonceTellsNobody: where the nonce is left to a rate stage that is
-// not there, the upstream is not told who calls, so a replay is nobody's.
-func TestUnspentNonceTellsNobody(t *testing.T) {
-	address, got := witness(t)
-	s := setup{upstream: address, site: "open_gate production\n reverse_proxy UPSTREAM"}
-	w := s.run(t)
-	_, c := w.app(platform.Production)
-	require.Equal(t, http.StatusOK, w.do(c.request(t, "GET", "/v1/products", "")).Code)
-	require.Contains(t, reserved(one(t, got).header), "X-Open-App-Id")
-
-	s.without = `,{"handler":"open_rate"}`
-	require.NoError(t, w.load(s))
-	require.Equal(t, http.StatusOK, w.do(c.request(t, "GET", "/v1/products", "")).Code)
-	require.Empty(t, reserved(one(t, got).header))
-}
-
 func TestPlaceholders(t *testing.T) {
 	const all = "{http.open_platform.app.id}|{http.open_platform.app.key}|{http.open_platform.app.name}|{http.open_platform.app.kind}|" +
 		"{http.open_platform.environment}|{http.open_platform.api.name}|{http.open_platform.api.version}|{http.open_platform.upstream}|" +
