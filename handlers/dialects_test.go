@@ -49,13 +49,21 @@ func TestSecretsStayAtTheGate(t *testing.T) {
 			`^/v1/orders$`, `"sku":"A-1", "quantity":12345678901234567890`, nil,
 		},
 		{
+			"lazada by the path after its endpoint", "lazada", "", "GET", "/rest/v1/products?page=1", "", "product.list", nil,
+			`^/rest/v1/products\?page=1&`, `^$`, nil,
+		},
+		{
+			"aliexpress by the path", "aliexpress", "", "POST", "/rest/v1/orders", "sku=A-1", "trade.order.add", form,
+			`^/rest/v1/orders\?`, `^sku=A-1$`, nil,
+		},
+		{
 			"aop1688 in the path", "aop1688", "", "POST", "/openapi/param2/1/shop/product.list/KEY", "page=1", "product.list", form,
 			`^/openapi/param2/1/shop/product\.list/ak_`, `^page=1`, nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			address, got := witness(t)
-			w := newWorld(t, address, "open_gate {\n environment production\n dialects op1 top kuaishou dewu aop1688\n}\n reverse_proxy UPSTREAM")
+			w := newWorld(t, address, "open_gate {\n environment production\n dialects op1 top kuaishou dewu aop1688 lazada aliexpress\n}\n reverse_proxy UPSTREAM")
 			app, c := w.app(platform.Production, "trade")
 			if test.dialect != "op1" {
 				c = w.dialect(app, test.dialect, test.method, platform.Production)

@@ -20,9 +20,9 @@ var targets = map[string]string{
 	"dewu":       "/v1/echo?x=1",
 	"jd":         "/routerjson?method=shop.echo&v=2.0&360buy_param_json=%7B%7D",
 	"pdd":        "/api/router?type=shop.echo&x=1",
-	"doudian":    "/shop/echo?method=shop.echo&v=2&param_json=%7B%7D",
+	"doudian":    "/shop/echo?method=shop.echo&param_json=%7B%7D",
 	"kuaishou":   "/open/shop/echo?method=shop.echo&param=%7B%7D",
-	"lazada":     "/v1/echo?x=1",
+	"lazada":     "/rest/v1/echo?x=1",
 	"aliexpress": "/sync?method=shop.echo&x=1",
 	"shopee":     "/v1/echo?shop_id=1",
 }

@@ -110,17 +110,17 @@ func inspectDoudian(p *paramState, _ string, _ *Claim) error {
 }
 
 // inspectLazada: the path after the /rest of the endpoint is signed.
-func inspectLazada(p *paramState, path string, _ *Claim) error {
-	p.prefix = afterRest(path)
+func inspectLazada(p *paramState, path string, c *Claim) error {
+	c.Endpoint, p.prefix = cutRest(path)
 	return nil
 }
 
 // inspectAliexpress: an API whose name is a path is signed with it; another
 // one is a parameter already.
-func inspectAliexpress(p *paramState, path string, _ *Claim) error {
+func inspectAliexpress(p *paramState, path string, c *Claim) error {
 	name := p.get("method")
 	if name == "" {
-		name = afterRest(path)
+		c.Endpoint, name = cutRest(path)
 	}
 	if strings.Contains(name, "/") {
 		p.prefix = name
@@ -133,12 +133,13 @@ func inspectShopee(p *paramState, path string, _ *Claim) error {
 	return nil
 }
 
-// afterRest cuts the endpoint's /rest off a path.
-func afterRest(path string) string {
-	if rest, ok := strings.CutPrefix(path, "/rest"); ok && strings.HasPrefix(rest, "/") {
-		return rest
+// cutRest cuts the endpoint's /rest off a path.
+func cutRest(path string) (endpoint, rest string) {
+	const endpointOfBoth = "/rest"
+	if rest, ok := strings.CutPrefix(path, endpointOfBoth); ok && strings.HasPrefix(rest, "/") {
+		return endpointOfBoth, rest
 	}
-	return path
+	return "", path
 }
 
 // blank tells whether a value is empty or nothing but space, as Java's

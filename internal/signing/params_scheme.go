@@ -40,26 +40,33 @@ func (s *paramScheme) byMethod(method string) *digest {
 func (s *paramScheme) window() time.Duration { return s.reach }
 
 func (s *paramScheme) carried(r *Request) (bool, error) {
+	carried, marked, err := s.carries(r)
+	return carried && marked, err
+}
+
+// carries tells whether r has the app key and the signature of the dialect, and
+// what marks it.
+func (s *paramScheme) carries(r *Request) (carried, marked bool, err error) {
 	kind := s.body.kind(r)
 	if kind == bodyMembers && peekQuery(r).has(s.signParam) {
 		kind = bodyOpaque // the body has business fields only
 	}
 	parsed := kind == bodyPairs || kind == bodyMembers
 	if parsed && !r.BodyRead {
-		return false, ErrBodyNeeded
+		return false, false, ErrBodyNeeded
 	}
 	if kind == bodyMembers {
 		// A JSON body: whatever is signed in it is dewu's.
-		return bytes.Contains(r.Body, []byte(`"`+s.signParam+`"`)) && bytes.Contains(r.Body, []byte(`"`+s.keyParam+`"`)), nil
+		return bytes.Contains(r.Body, []byte(`"`+s.signParam+`"`)) && bytes.Contains(r.Body, []byte(`"`+s.keyParam+`"`)), true, nil
 	}
 	p := peekQuery(r)
 	if kind == bodyPairs {
 		if !p.has(s.signParam) && !bytes.Contains(r.Body, []byte(s.signParam+"=")) {
-			return false, nil
+			return false, false, nil
 		}
 		p.form = string(r.Body)
 	}
-	return p.has(s.signParam) && (s.keyless || p.has(s.keyParam)) && (s.marked == nil || s.marked(p)), nil
+	return p.has(s.signParam) && (s.keyless || p.has(s.keyParam)), s.marked == nil || s.marked(p), nil
 }
 
 func peekQuery(r *Request) peek { return peek{query: r.RawQuery} }

@@ -75,6 +75,9 @@ func (s *paramScheme) fill(p *paramState, d *digest, cred Credentials, now time.
 	if s.fillMethod {
 		add(s.methodParam, d.wire)
 	}
+	if s.apiParam != "" && p.has(s.apiParam) {
+		add("v", s.version)
+	}
 	add(s.tokenParam, cred.Token)
 	return added
 }

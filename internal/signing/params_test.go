@@ -107,7 +107,7 @@ func TestParamClaimFields(t *testing.T) {
 		},
 		"lazada": {
 			call("GET", "/rest/order/get?app_key=ak&access_token=tok&timestamp=1709267445000&sign_method=sha256&sign=00", "", ""),
-			Claim{AppKey: "ak", Token: "tok", Time: noon},
+			Claim{AppKey: "ak", Endpoint: "/rest", Token: "tok", Time: noon},
 		},
 		"aliexpress": {
 			call("GET", "/sync?method=aliexpress.get&app_key=ak&session=tok&timestamp=1709267445000&sign_method=sha256&sign=00", "", ""),
@@ -172,6 +172,9 @@ func TestParamRefusals(t *testing.T) {
 		{"time with a fraction", "doudian", call("GET", "/rest?method=m&v=2&app_key=ak&timestamp=2024-03-01+12:30:45.5&sign=00", "", ""), ErrMalformed},
 		{"time with a sign", "pdd", call("GET", "/rest?client_id=ak&timestamp=-1&sign=00", "", ""), ErrMalformed},
 		{"time too long", "pdd", call("GET", "/rest?client_id=ak&timestamp=1709267445170926744517092674451&sign=00", "", ""), ErrMalformed},
+		{"no interface", "top", call("GET", "/rest?app_key=ak&timestamp=2024-03-01+12:30:45&sign=00", "", ""), ErrMalformed},
+		{"time of another dialect", "top", call("GET", "/rest?method=m&app_key=ak&timestamp=1709267445000&sign=00", "", ""), ErrMalformed},
+		{"no version", "doudian", call("POST", "/o?method=m&app_key=ak&timestamp=1&sign=00", jsonType, "{}"), ErrMalformed},
 		{"empty app key", "top", call("GET", "/rest?method=m&app_key=&timestamp=2024-03-01+12%3A30%3A45&sign=00", "", ""), ErrMalformed},
 		{"compressed form", "pdd", gzipped, ErrMalformed},
 		{"several content types", "top", twoTypes, ErrMalformed},

@@ -111,6 +111,19 @@ func (s *Set) Claim(dst *Claim, r *Request) error {
 		}
 		return nil
 	}
+	return s.unmarked(r)
+}
+
+// unmarked says what a call lacks that is of none of the dialects, and of which
+// one it looks to be.
+func (s *Set) unmarked(r *Request) error {
+	for _, candidate := range s.schemes {
+		if p, ok := candidate.(*paramScheme); ok {
+			if carried, _, err := p.carries(r); err == nil && carried {
+				return fmt.Errorf("%w: it has %s and %s, and is no call of %s without: %s", ErrMalformed, p.keyParam, p.signParam, p.id, p.mark)
+			}
+		}
+	}
 	return s.missing
 }
 

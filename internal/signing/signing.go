@@ -81,6 +81,9 @@ type Claim struct {
 	APIName string
 	// APIVersion is the version that goes with APIName; else empty.
 	APIVersion string
+	// Endpoint is the beginning of the path that leads to the platform, and does not
+	// belong to the path that names the API: "/rest"; empty where there is none.
+	Endpoint string
 	// Token is the merchant's access token, where the dialect carries it in a
 	// parameter; else empty.
 	Token string

@@ -26,8 +26,9 @@ type paramScheme struct {
 	reach        time.Duration
 
 	// marked tells by its parameters whether a call that carries keyParam and
-	// signParam is of this dialect. Nil: those two tell it.
+	// signParam is of this dialect; mark says so in words. Nil: those two tell it.
 	marked func(peek) bool
+	mark   string
 	// keyless: the call need not carry keyParam.
 	keyless bool
 	// body is what a body means.
@@ -42,8 +43,10 @@ type paramScheme struct {
 	// and checks what is special about the dialect.
 	inspect func(p *paramState, path string, c *Claim) error
 
-	// fillMethod: the method parameter is required, so Sign fills it in.
+	// fillMethod: the method parameter is required, so Sign fills it in. version
+	// is what it fills in for v beside an apiParam; empty for nothing.
 	fillMethod bool
+	version    string
 	// signBody: Sign puts its parameters into a body that has parameters; else
 	// into the query.
 	signBody bool
@@ -83,6 +86,7 @@ var paramTable = [...]paramScheme{
 		marked: func(p peek) bool {
 			return p.has("method") && !p.has(jdParams) && !p.zoned("timestamp") && !p.digits("timestamp") && !p.is("v", "2")
 		},
+		mark: "method, and timestamp as yyyy-MM-dd HH:mm:ss",
 		body: bodyFormOrRaw, join: joinKeyValue, drops: eitherBlank,
 		fillMethod: true,
 	},
@@ -94,6 +98,7 @@ var paramTable = [...]paramScheme{
 		marked: func(p peek) bool {
 			return !p.has("method") && !p.has("sign_method") && !p.dated("timestamp")
 		},
+		mark: "timestamp in milliseconds, and neither method nor sign_method",
 		body: bodyFormOrJSON, join: joinJavaEncoded, drops: keepBlank,
 		signBody: true,
 	},
@@ -105,6 +110,7 @@ var paramTable = [...]paramScheme{
 		marked: func(p peek) bool {
 			return p.has(jdParams) || p.has("method") && !p.has("session") && !p.digits("timestamp") && !p.is("v", "2")
 		},
+		mark: "method, and timestamp as yyyy-MM-dd HH:mm:ss.SSSZ",
 		join: joinKeyValue, drops: eitherBlank,
 	},
 	{
@@ -127,8 +133,9 @@ var paramTable = [...]paramScheme{
 			// The platform's own calls to a merchant carry neither method nor v.
 			return p.dated("timestamp") || p.has("sign_method") && !p.is("sign_method", "sha256")
 		},
+		mark: "method, and v=2",
 		body: bodyWhole, join: joinDoudian, drops: keepBlank, inspect: inspectDoudian,
-		fillMethod: true, replayWhole: true,
+		fillMethod: true, version: "2", replayWhole: true,
 	},
 	{
 		id:       "kuaishou",
@@ -146,6 +153,7 @@ var paramTable = [...]paramScheme{
 		marked: func(p peek) bool {
 			return p.has("sign_method") && !p.has("method") && !p.has("session") && !p.dated("timestamp")
 		},
+		mark: "sign_method, timestamp in milliseconds, and no method",
 		body: bodyFormOrRaw, join: joinKeyValue, drops: dropBlank, inspect: inspectLazada,
 		fillMethod: true,
 	},
@@ -158,6 +166,7 @@ var paramTable = [...]paramScheme{
 			return p.has("sign_method") && (p.has("method") || !p.has(tokenParam)) &&
 				!p.dated("timestamp") && !p.is("v", "2") && !p.has(jdParams)
 		},
+		mark: "sign_method, and timestamp in milliseconds",
 		body: bodyFormOrRaw, join: joinKeyValue, drops: dropBlank, inspect: inspectAliexpress,
 		fillMethod: true,
 	},
@@ -167,6 +176,7 @@ var paramTable = [...]paramScheme{
 		keyParam: "partner_id", signParam: "sign", tokenParam: tokenParam,
 		timeParam: "timestamp", time: unixSeconds, reach: tenMinutes,
 		marked: func(p peek) bool { return !p.has("app_key") },
+		mark:   "no app_key",
 		body:   bodyUnsigned, join: joinShopee, drops: keepBlank, inspect: inspectShopee,
 		replayWhole: true,
 	},
