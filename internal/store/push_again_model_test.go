@@ -142,6 +142,7 @@ func (m *againModel) again() {
 func (m *againModel) end(d *pushedDelivery, state pusher.State) {
 	if d.work != nil {
 		m.stale = append(m.stale, *d.work)
+		d.attempts++
 	}
 	d.state, d.work, d.owed = state, nil, 0
 }

@@ -111,6 +111,28 @@ func TestCompleteStale(t *testing.T) {
 }
 
 // Each push by hand is one attempt more, whenever it comes.
+// An attempt that is under way when its delivery ends is counted, so that the next
+// one has another number.
+func TestEndedUnderWay(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		sub := p.subscribe(1)[0]
+		p.publish(p.message("", sub), p.message("", sub))
+		w := p.claim(endpoint(sub)).Work
+		require.Len(p, w, 2)
+		require.Equal(p, []bool{true}, p.complete(done(w[1], pusher.Pending, 0)))
+		for i, attempts := range []int{1, 1} { // one under way, one pending
+			require.NoError(p, p.Cancel(p.Context(), w[i].ID))
+			require.Equal(p, attempts, p.recorded(w[i].ID).Attempts)
+		}
+		require.Equal(p, []bool{false}, p.complete(done(w[0], pusher.Delivered, 0)))
+		require.Len(p, p.attempts(w[0].ID), 1)
+		require.NoError(p, p.PushAgain(p.Context(), w[0].ID))
+		again := p.claim(endpoint(sub)).Work
+		require.Len(p, again, 1)
+		require.Equal(p, 2, again[0].Attempt)
+	})
+}
+
 func TestCompleteOwed(t *testing.T) {
 	pushOn(t, func(p *pushTest) {
 		sub := p.subscribe(1)[0]

@@ -44,7 +44,8 @@ func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pushe
 }
 
 // leaveQueue takes deliveries out of the queue that the transaction has locked,
-// and writes how they ended.
+// and writes how they ended. Who has one under way records the attempt all the
+// same: it counts.
 func (c *conn) leaveQueue(ctx context.Context, ended []queuedDelivery, state pusher.State) error {
 	if len(ended) == 0 {
 		return nil
@@ -58,13 +59,18 @@ func (c *conn) leaveQueue(ctx context.Context, ended []queuedDelivery, state pus
 		return err
 	}
 	n := listLength(len(ended))
-	args := make([]any, 0, 3*n+1)
+	args := make([]any, 0, 4*n+1)
 	for i := range n {
 		e := ended[min(i, len(ended)-1)]
-		args = append(args, e.id.At, e.id.ID, max(e.fence, fences[e.id.ID]))
+		fence, underWay := fences[e.id.ID]
+		tried := 0
+		if underWay {
+			tried = 1
+		}
+		args = append(args, e.id.At, e.id.ID, max(e.fence, fence), tried)
 	}
-	_, err = c.exec(ctx, `WITH ended (at, id, fence) AS (VALUES (`+bigints(3)+`)`+strings.Repeat(`, (?, ?, ?)`, n-1)+`)
-		UPDATE push_deliveries SET state = ?, fence = ended.fence FROM ended
+	_, err = c.exec(ctx, `WITH ended (at, id, fence, tried) AS (VALUES (`+bigints(4)+`)`+strings.Repeat(`, (?, ?, ?, ?)`, n-1)+`)
+		UPDATE push_deliveries SET state = ?, fence = ended.fence, attempts = attempts + CAST(ended.tried AS INT) FROM ended
 		WHERE push_deliveries.at = ended.at AND push_deliveries.id = ended.id`, append(args, uint8(state))...)
 	return err
 }
