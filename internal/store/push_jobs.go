@@ -212,10 +212,10 @@ func (s *Store) SetJob(ctx context.Context, id string, state pusher.JobState) er
 	})
 }
 
-// StepJob does the next step of the oldest running job. A step looks at limit
-// deliveries, and pushes those of them that the job selects; with the same
-// commit the job's cursor moves on. So whoever dies repeats nothing, and skips
-// nothing.
+// StepJob does the next step of the running job that has waited the longest. A
+// step looks at limit deliveries, and pushes those of them that the job selects;
+// with the same commit the job's cursor moves on. So whoever dies repeats nothing,
+// and skips nothing.
 func (s *Store) StepJob(ctx context.Context, limit int) (*pusher.Job, []uint64, error) {
 	var job *pusher.Job
 	var subscriptions []uint64
@@ -237,8 +237,8 @@ func (s *Store) StepJob(ctx context.Context, limit int) (*pusher.Job, []uint64, 
 	return job, subscriptions, nil
 }
 
-// lockJob finds the oldest running job; nil where there is none, or another
-// node is at it.
+// lockJob finds the running job whose last step is the longest ago; nil where
+// there is none, or another node is at it.
 func (c *conn) lockJob(ctx context.Context) (*savedJob, error) {
 	lock := c.engine.lockRow
 	if lock != "" {
@@ -250,7 +250,7 @@ func (c *conn) lockJob(ctx context.Context) (*savedJob, error) {
 		found = &j
 		return err
 	}, `SELECT `+jobColumns+` FROM push_jobs WHERE state = 'running'
-		AND id = (SELECT id FROM push_jobs WHERE state = 'running' ORDER BY created_at, id LIMIT 1)`+lock)
+		AND id = (SELECT id FROM push_jobs WHERE state = 'running' ORDER BY updated_at, id LIMIT 1)`+lock)
 	return found, err
 }
 

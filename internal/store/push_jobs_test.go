@@ -19,6 +19,7 @@ func TestJobs(t *testing.T) {
 		t.Run("reset", func(t *testing.T) { testReset(t, e) })
 		t.Run("two nodes", func(t *testing.T) { testJobOnTwoNodes(t, e) })
 		t.Run("states", func(t *testing.T) { testJobStates(t, e) })
+		t.Run("turns", func(t *testing.T) { testJobTurns(t, e) })
 	})
 }
 
@@ -298,4 +299,21 @@ func testJobStates(t *testing.T, e engineTest) {
 	saved, err := p.Job(t.Context(), first.ID)
 	require.NoError(t, err)
 	require.Equal(t, last, saved)
+}
+
+// Jobs take turns, so that a small one does not wait for a large one.
+func testJobTurns(t *testing.T, e engineTest) {
+	now := testTime
+	p := newPushStore(t, e.with(t, e.database(t), testKeyring(t, 1), Options{Now: func() time.Time { now = now.Add(time.Second); return now }}), "a")
+	for range 6 {
+		p.publish(t, "a", testTime)
+	}
+	large, small := p.job(t, pusher.Manual, pusher.Filter{App: p.app.Number}), p.job(t, pusher.Manual, pusher.Filter{App: p.app.Number})
+	var order []string
+	for range 4 {
+		job, _, err := p.StepJob(t.Context(), 1)
+		require.NoError(t, err)
+		order = append(order, job.ID)
+	}
+	require.Equal(t, []string{large.ID, small.ID, large.ID, small.ID}, order)
 }
