@@ -98,6 +98,7 @@ func TestValidate(t *testing.T) {
 			"push ca":     {push("ca ./nowhere.pem"), "nowhere.pem"},
 			"push egress": {push("egress office"), "egress"},
 			"push keep":   {push("keep_messages 1h"), "48h"},
+			"push wait 3": {push("keep_deliveries 48h"), "disable_after (72h0m0s)"},
 			"push wait":   {push("schedule 10ms"), "schedule"},
 			"publisher":   {globals("") + "http://127.0.0.1:%site% {\n\topen_publish {\n\t\tnetworks office\n\t}\n}\n", "office"},
 			"no app":      {"http://127.0.0.1:%site% {\n\topen_gate sandbox\n}\n", "add the global option open_platform"},
