@@ -139,7 +139,8 @@ func (h *Publish) trusts(x *exchange) bool {
 	if h.ClientCertificates && x.request.TLS != nil && len(x.request.TLS.VerifiedChains) > 0 {
 		return true
 	}
-	return slices.ContainsFunc(h.networks, func(n netip.Prefix) bool { return n.Contains(x.call.ClientIP) })
+	// A browser in such a network sends what any page tells it to.
+	return x.request.Header["Origin"] == nil && slices.ContainsFunc(h.networks, func(n netip.Prefix) bool { return n.Contains(x.call.ClientIP) })
 }
 
 // signed tells whether a request carries an op1 signature.
@@ -149,7 +150,7 @@ func signed(r *http.Request) bool { return r.Header.Get("Signature-Input") != ""
 func (h *Publish) wants() string {
 	var ways []string
 	if len(h.networks) > 0 {
-		ways = append(ways, "from the networks that the operator allowed")
+		ways = append(ways, "from the networks that the operator allowed, by no browser")
 	}
 	if h.ClientCertificates {
 		ways = append(ways, "with a client certificate")

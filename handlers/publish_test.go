@@ -87,6 +87,11 @@ func TestPublishRefusals(t *testing.T) {
 	t.Run("from another network", func(t *testing.T) {
 		refused(t, w.do(publishRequest("192.0.2.1", `{}`)), 403, "publisher_denied")
 	})
+	t.Run("by a browser", func(t *testing.T) {
+		r := publishRequest("127.0.0.1", `{"topic":"shop.news","data":{"title":"a"}}`)
+		r.Header.Set("Origin", "https://page.example")
+		refused(t, w.do(r), 403, "publisher_denied")
+	})
 	t.Run("by another method", func(t *testing.T) {
 		r := publishRequest("127.0.0.1", "")
 		r.Method = http.MethodGet
