@@ -59,14 +59,19 @@ func TestRetryAfterIsKept(t *testing.T) {
 		})
 		run(t, f.Pusher)
 		f.publish(t, 1)
-		pass(time.Minute)
-		f.publish(t, 1) // waits too: the endpoint asked for less
-		pass(50 * time.Minute)
+		pass(time.Second)
+		f.publish(t, 1) // the endpoint asked for less, so this one waits, but not for as long
+		pass(50 * time.Second)
 		require.Len(t, w.to("a"), 1)
+		pass(30 * time.Second)
+		require.Len(t, w.to("a"), 2)
+		pass(50 * time.Minute)
+		require.Len(t, w.to("a"), 2)
 		pass(20 * time.Minute)
 		posts := w.to("a")
 		require.Len(t, posts, 3)
-		require.GreaterOrEqual(t, posts[1].at.Sub(posts[0].at), time.Hour)
+		require.Equal(t, posts[0].delivery, posts[2].delivery)
+		require.GreaterOrEqual(t, posts[2].at.Sub(posts[0].at), time.Hour)
 	})
 }
 

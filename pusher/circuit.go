@@ -51,8 +51,10 @@ func (c *circuit) fails(now time.Time, random float64) {
 	c.until = now.Add(spread(c.hold, random))
 }
 
-// throttles hears that the endpoint asks for less: for a pause of that length,
-// or for one that grows while it goes on asking. Then a single request probes.
+// throttles hears that the endpoint asks for less: for a pause of that length, a
+// minute at the most, or for one that grows while it goes on asking. Then a single
+// request probes. What was asked for holds in full for the delivery alone: another
+// one, or somebody who pushes by hand, need not wait for a day.
 func (c *circuit) throttles(now time.Time, asked time.Duration, random float64) {
 	switch {
 	case c.hold == 0:
@@ -60,7 +62,7 @@ func (c *circuit) throttles(now time.Time, asked time.Duration, random float64) 
 	case !now.Before(c.until):
 		c.hold = min(2*c.hold, lastProbe)
 	}
-	until := now.Add(max(asked, spread(c.hold, random)))
+	until := now.Add(max(min(asked, lastProbe), spread(c.hold, random)))
 	if until.After(c.until) {
 		c.until = until
 	}

@@ -25,7 +25,7 @@ const (
 	arrived verdict = iota
 	// rejected: the endpoint works, but does not take this one.
 	rejected
-	// throttled: the endpoint asks for less (429, 502, 504, or Retry-After).
+	// throttled: the endpoint asks for less (429, 502, 504, or 503 with Retry-After).
 	throttled
 	// broken: it does not answer, or with a failure of its own.
 	broken
@@ -44,7 +44,8 @@ func (a *answer) verdict() verdict {
 		return broken
 	case a.status == http.StatusGone:
 		return gone
-	case a.status == http.StatusTooManyRequests, a.status == http.StatusBadGateway, a.status == http.StatusGatewayTimeout, a.retryAfter > 0:
+	case a.status == http.StatusTooManyRequests, a.status == http.StatusBadGateway, a.status == http.StatusGatewayTimeout,
+		a.status == http.StatusServiceUnavailable && a.retryAfter > 0:
 		return throttled
 	case a.status >= 500:
 		return broken

@@ -79,6 +79,10 @@ func TestAnswers(t *testing.T) {
 		"internal error":  {status(http.StatusInternalServerError), ErrStatus, broken, http.StatusInternalServerError, 0},
 		"bad gateway":     {status(http.StatusBadGateway), ErrStatus, throttled, http.StatusBadGateway, 0},
 		"gateway timeout": {status(http.StatusGatewayTimeout), ErrStatus, throttled, http.StatusGatewayTimeout, 0},
+		"not this one yet": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After", "120")
+			status(http.StatusBadRequest)(w, r)
+		}, ErrStatus, rejected, http.StatusBadRequest, 2 * time.Minute},
 		"later": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", "120")
 			status(http.StatusServiceUnavailable)(w, r)
