@@ -118,24 +118,26 @@ func (x *exchange) streamBody(sum [32]byte, limit int64) {
 	r.Body = x.body.stream
 }
 
+// believed is the largest announced length for which there is memory before the
+// body has come: whoever announces more, and sends nothing, gets no more than that.
+const believed = 32 << 10
+
 // readAll reads up to limit bytes; size is what was announced, or -1.
-func readAll(r io.Reader, size, limit int64) ([]byte, error) {
-	if size >= 0 {
-		data := make([]byte, size)
-		n, err := io.ReadFull(r, data)
-		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) && size > 0 {
-			return nil, fmt.Errorf("the body ended after %d of %d bytes", n, size)
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		return data, nil
+func readAll(r io.Reader, size, limit int64) (data []byte, err error) {
+	n := 0
+	if 0 <= size && size <= believed {
+		data = make([]byte, size)
+		n, err = io.ReadFull(r, data)
+	} else {
+		data, err = io.ReadAll(io.LimitReader(r, limit+1))
+		n = len(data)
 	}
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
+	switch short := int64(n) < size; {
+	case short && (err == nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)):
+		return nil, fmt.Errorf("the body ended after %d of %d bytes", n, size)
+	case err != nil && !errors.Is(err, io.EOF):
 		return nil, err
-	}
-	if int64(len(data)) > limit {
+	case int64(n) > limit:
 		return nil, &http.MaxBytesError{Limit: limit}
 	}
 	return data, nil
@@ -154,7 +156,7 @@ func bodyRefusal(err error, limit int64) *gate.Refusal {
 func tooLarge(limit int64) *gate.Refusal {
 	return &gate.Refusal{
 		Code: gate.BodyTooLarge, Stage: gate.StageSignature,
-		Detail: fmt.Sprintf("this route takes bodies of up to %d bytes", limit),
+		Detail: fmt.Sprintf("this route takes bodies such as this one of up to %d bytes", limit),
 	}
 }
 

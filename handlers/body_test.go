@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -151,4 +153,19 @@ func TestBodyOverTCP(t *testing.T) {
 	s := one(t, got)
 	require.NoError(t, s.err)
 	require.Equal(t, body, s.body)
+}
+
+// TestAnnouncedBody: a length that is announced takes no memory before the body
+// comes.
+func TestAnnouncedBody(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:9", "open_gate {\n environment production\n dialects pdd\n buffer 64MiB\n}\n reverse_proxy UPSTREAM")
+	r := httptest.NewRequest(http.MethodPost, "/api/router", onlyReader{strings.NewReader("")})
+	r.Host, r.RemoteAddr, r.ContentLength = "gate.test", "127.0.0.1:4711", 64<<20
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	detail := refused(t, w.do(r), http.StatusBadRequest, "request_malformed")
+	runtime.ReadMemStats(&after)
+	require.Contains(t, detail, "could not be read to its end")
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }
