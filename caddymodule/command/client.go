@@ -77,15 +77,17 @@ func (c *cli) open(ctx context.Context, method, path string, body any) (io.ReadC
 		}
 		payload = bytes.NewReader(data)
 	}
-	httpClient, origin, err := adminClient(address)
+	httpClient, base, err := adminClient(address)
 	if err != nil {
 		return nil, usagef("admin address %q: %v; want host:port or unix//path", address, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, origin+adminapi.PathPrefix+path, payload)
+	req, err := http.NewRequestWithContext(ctx, method, base+adminapi.PathPrefix+path, payload)
 	if err != nil {
 		return nil, usagef("admin address %q: %v", address, err)
 	}
-	req.Header.Set("Origin", origin)
+	if base != socketBase { // on a socket Caddy knows no origin, and refuses any
+		req.Header.Set("Origin", base)
+	}
 	req.Header.Set(adminapi.ActorHeader, cliActor())
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -147,9 +149,15 @@ func (c *cli) adminAddress() (string, error) {
 	return address, nil
 }
 
-// adminClient makes a client that dials only the admin endpoint, and the
-// origin that Caddy checks. A Unix socket has a made-up host.
+// socketBase is where URLs begin on a Unix socket, which has no host.
+const socketBase = "http://127.0.0.1"
+
+// adminClient makes a client that dials only the admin endpoint, and says where
+// its URLs begin.
 func adminClient(address string) (*http.Client, string, error) {
+	if strings.Contains(address, "://") {
+		return nil, "", errors.New("it is a URL")
+	}
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil {
 		return nil, "", err
@@ -157,9 +165,9 @@ func adminClient(address string) (*http.Client, string, error) {
 	if parsed.PortRangeSize() > 1 {
 		return nil, "", errors.New("names several ports")
 	}
-	origin := "http://" + parsed.JoinHostPort(0)
+	base := "http://" + parsed.JoinHostPort(0)
 	if parsed.IsUnixNetwork() {
-		origin = "http://127.0.0.1"
+		base = socketBase
 		parsed.Host, _, _ = strings.Cut(parsed.Host, "|") // the socket's permission bits
 	}
 	dialer := net.Dialer{Timeout: 5 * time.Second}
@@ -171,7 +179,7 @@ func adminClient(address string) (*http.Client, string, error) {
 				return dialer.DialContext(ctx, parsed.Network, parsed.JoinHostPort(0))
 			},
 		},
-	}, origin, nil
+	}, base, nil
 }
 
 // unreachable says what to do when nobody answers at the admin endpoint.

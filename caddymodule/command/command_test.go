@@ -359,6 +359,7 @@ func TestUsageErrors(t *testing.T) {
 	run(t, "", "status", "--config", "bad.caddyfile").usage(t, "bad.caddyfile")
 	run(t, "", "status", "--adapter", "caddyfile").usage(t, "--config")
 	run(t, "not an address:x:y", "status").usage(t, "admin address")
+	run(t, "http://localhost:2", "status").usage(t, "it is a URL; want host:port or unix//path")
 }
 
 func TestFindsTheAdminEndpoint(t *testing.T) {
