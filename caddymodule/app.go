@@ -106,6 +106,18 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "open_platform", New: func() caddy.Module { return new(App) }}
 }
 
+// Configured is the app of the configuration that ctx belongs to.
+func Configured(ctx caddy.Context) (*App, error) {
+	app, err := ctx.AppIfConfigured("open_platform")
+	switch {
+	case errors.Is(err, caddy.ErrNotConfigured):
+		return nil, fmt.Errorf("there is no open_platform app; add the global option open_platform")
+	case err != nil:
+		return nil, err
+	}
+	return app.(*App), nil
+}
+
 // Provision reads the configuration. It opens no store: a configuration can
 // be validated without touching one.
 func (a *App) Provision(ctx caddy.Context) error {
@@ -130,7 +142,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	for _, path := range a.Catalogs {
 		file, err := catalog.Load(path)
 		if err != nil {
-			return fmt.Errorf("reading catalog: %w", err)
+			return err
 		}
 		a.catalogs = append(a.catalogs, file)
 	}

@@ -33,11 +33,11 @@ func (Health) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the handler.
 func (h *Health) Provision(ctx caddy.Context) error {
-	app, err := ctx.AppIfConfigured("open_platform")
+	app, err := caddymodule.Configured(ctx)
 	if err != nil {
-		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
+		return err
 	}
-	h.app = app.(*caddymodule.App)
+	h.app = app
 	return nil
 }
 

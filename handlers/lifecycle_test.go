@@ -20,6 +20,7 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/signing"
+	_ "github.com/caddy-openplatform/openplatform/oauth"
 )
 
 const gated = "open_gate production\n reverse_proxy UPSTREAM"
@@ -134,12 +135,35 @@ func TestMasterKeyMustBeSet(t *testing.T) {
 
 // TestHandlersNeedTheApp: a configuration without the global option says so.
 func TestHandlersNeedTheApp(t *testing.T) {
-	for _, handler := range []string{"open_gate", "open_ip", "open_sign", "open_scope", "open_rate"} {
+	for _, handler := range []string{
+		`"open_gate","stages":[{"handler":"open_ip"}]`, `"open_ip"`, `"open_sign","environment":"sandbox"`, `"open_scope"`, `"open_rate"`,
+		`"open_publish"`, `"open_messages"`, `"open_health"`, `"open_oauth"`,
+	} {
 		err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}},"logging":{"logs":{"default":{"writer":{"output":"discard"}}}},
-			"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":"`+handler+`","environment":"sandbox"}]}]}}}}}`), true)
-		require.Error(t, err, handler)
+			"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":`+handler+`}]}]}}}}}`), true)
+		require.ErrorContains(t, err, "add the global option open_platform", handler)
 	}
 	require.NoError(t, caddy.Stop())
+}
+
+// TestFailureOfTheApp: what is wrong with the app is told once, and not blamed on
+// its absence, whether Caddy comes to it first or to a handler.
+func TestFailureOfTheApp(t *testing.T) {
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	for global, want := range map[string]string{
+		"time_zone Mars/X":     "time_zone",
+		"master_key tooshort":  "master key",
+		"redis http://cache:1": "redis",
+		"catalog nope.yaml":    "nope.yaml",
+	} {
+		for _, site := range []string{gated, "open_health", "open_oauth"} {
+			w := &world{t: t, dir: t.TempDir()}
+			err := w.load(setup{upstream: "127.0.0.1:1", site: site, global: global})
+			require.ErrorContains(t, err, want)
+			require.NotContains(t, err.Error(), "add the global option")
+			require.LessOrEqual(t, strings.Count(err.Error(), "reading catalog"), 1, err)
+		}
+	}
 }
 
 // TestGateStages: a list that is empty, or names what is no check, says so.

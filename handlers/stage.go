@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"fmt"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -18,11 +17,11 @@ type stage struct {
 }
 
 func (s *stage) provision(ctx caddy.Context) error {
-	app, err := ctx.AppIfConfigured("open_platform")
+	app, err := caddymodule.Configured(ctx)
 	if err != nil {
-		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
+		return err
 	}
-	s.app = app.(*caddymodule.App)
+	s.app = app
 	s.log = newRefusalLog(ctx.Logger())
 	return nil
 }

@@ -66,11 +66,11 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the handler.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	app, err := ctx.AppIfConfigured("open_platform")
+	app, err := caddymodule.Configured(ctx)
 	if err != nil {
-		return fmt.Errorf("getting open_platform app: %w; add the global option open_platform", err)
+		return err
 	}
-	h.app, h.logger, h.sites = app.(*caddymodule.App), ctx.Logger(), map[string]*site{}
+	h.app, h.logger, h.sites = app, ctx.Logger(), map[string]*site{}
 	if h.Environment == "" {
 		h.Environment = platform.Production
 	}
