@@ -251,7 +251,7 @@ func (a *App) Start() error {
 	}
 	for _, file := range a.catalogs {
 		if _, err := a.engine.service.PreviewCatalog(ctx, *file); err != nil {
-			return fmt.Errorf("catalog %s: %w", file.Source, err)
+			return fmt.Errorf("checking catalogs: %w", err)
 		}
 	}
 	return nil

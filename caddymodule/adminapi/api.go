@@ -13,7 +13,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-openplatform/openplatform/internal/catalog"
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
@@ -242,16 +241,20 @@ func renderError(w http.ResponseWriter, err error) error {
 	if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
 		return apiErr
 	}
-	if field, ok := errors.AsType[*platform.FieldError](err); ok {
-		writeJSON(w, http.StatusBadRequest, problem{Error: err.Error(), Field: field.Field})
-		return nil
-	}
-	if mistakes, ok := errors.AsType[catalog.Errors](err); ok {
+	if mistakes, ok := errors.AsType[platform.CatalogErrors](err); ok {
+		status := http.StatusBadRequest
+		if errors.Is(err, platform.ErrConflict) {
+			status = http.StatusConflict
+		}
 		p := problem{Error: fmt.Sprintf("the catalog file has mistakes: %d", len(mistakes))}
 		for _, m := range mistakes {
 			p.Errors = append(p.Errors, m.Error())
 		}
-		writeJSON(w, http.StatusBadRequest, p)
+		writeJSON(w, status, p)
+		return nil
+	}
+	if field, ok := errors.AsType[*platform.FieldError](err); ok {
+		writeJSON(w, http.StatusBadRequest, problem{Error: err.Error(), Field: field.Field})
 		return nil
 	}
 	status := http.StatusInternalServerError

@@ -217,6 +217,29 @@ func TestAdminCatalogMistakesListEveryLine(t *testing.T) {
 	}
 }
 
+// What only the store can tell is told of all APIs, topics and packages, each
+// with its place.
+func TestAdminCatalogMistakesOfTheStore(t *testing.T) {
+	s := newTestServer(t)
+	lines := func(source, text string) (int, string) {
+		status, out, _ := s.ask(t, "POST", "/catalog?source="+source, text)
+		return status, strings.Trim(strings.ReplaceAll(fmt.Sprint(out["errors"]), " "+source+":", "\n"+source+":"), "[]")
+	}
+	status, said := lines("mall.yaml", strings.ReplaceAll(adminapitest.Catalog, "x-open-package: trade", "x-open-package: trada"))
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Equal(t, `mall.yaml:13:5: /paths/~1v1~1orders~1{order_id}/get: trade.order.get@1.0.package: there is no package "trada"; want a package that the file or the platform has
+mall.yaml:21:5: /webhooks/orderCreated/post: trade.order.created.package: there is no package "trada"; want a package that the file or the platform has`, said)
+
+	s.do(t, "POST", "/catalog?source=mall.yaml", adminapitest.Catalog)
+	status, said = lines("copy.yaml", strings.Replace(adminapitest.Catalog, "x-open-name: product.list", "x-open-name: product.every", 1))
+	require.Equal(t, http.StatusConflict, status)
+	require.Equal(t, `copy.yaml:5:5: /x-open-packages/0: package trade of copy.yaml is declared in mall.yaml already: conflict
+copy.yaml:8:5: /paths/~1v1~1products/get: API product.list@1.0 (mall.yaml, GET /v1/products) takes the same calls as product.every@1.0 (copy.yaml, GET /v1/products): conflict
+copy.yaml:13:5: /paths/~1v1~1orders~1{order_id}/get: API trade.order.get@1.0 of copy.yaml is declared in mall.yaml already: conflict
+copy.yaml:21:5: /webhooks/orderCreated/post: topic trade.order.created of copy.yaml is declared in mall.yaml already: conflict
+copy.yaml:28:5: /webhooks/productChanged/post: topic product.changed of copy.yaml is declared in mall.yaml already: conflict`, said)
+}
+
 func TestAdminWithoutApp(t *testing.T) {
 	api := new(adminapi.AdminAPI).CaddyModule().New().(*adminapi.AdminAPI)
 	serve := api.Routes()[0].Handler

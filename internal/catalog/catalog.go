@@ -52,35 +52,40 @@ func Load(path string) (*platform.CatalogFile, error) {
 }
 
 // Parse reads a catalog. Source is the short name that the catalog's APIs,
-// topics and packages will belong to. A catalog with mistakes yields an [Errors].
+// topics and packages will belong to. A catalog with mistakes yields
+// [platform.CatalogErrors].
 func Parse(source string, data []byte) (*platform.CatalogFile, error) {
 	root, errs := readDocument(source, data)
 	if len(errs) > 0 {
-		return nil, errs.sorted()
+		return nil, errs.Sorted()
 	}
 	p := &parser{
-		source: source,
-		root:   root,
-		refs:   map[string]*yaml.Node{},
-		index:  map[*yaml.Node]map[string]*yaml.Node{},
-		built:  map[*yaml.Node][]byte{},
-		sizes:  map[*yaml.Node]int{},
+		source:    source,
+		root:      root,
+		positions: map[string]platform.Position{},
+		refs:      map[string]*yaml.Node{},
+		index:     map[*yaml.Node]map[string]*yaml.Node{},
+		built:     map[*yaml.Node][]byte{},
+		sizes:     map[*yaml.Node]int{},
 	}
 	p.document()
 	if len(p.errs) > 0 {
-		return nil, p.errs.sorted()
+		return nil, p.errs.Sorted()
 	}
 	digest := sha256.Sum256(data)
 	file := &platform.CatalogFile{
-		Source:   source,
-		Digest:   hex.EncodeToString(digest[:]),
-		Packages: p.packages,
+		Source:    source,
+		Digest:    hex.EncodeToString(digest[:]),
+		Packages:  p.packages,
+		Positions: p.positions,
 	}
 	for _, o := range p.operations {
 		file.APIs = append(file.APIs, o.api)
+		file.Positions["api "+o.api.ID()] = position(o.at.key, o.at.ptr)
 	}
 	for _, t := range p.topics {
 		file.Topics = append(file.Topics, t.topic)
+		file.Positions["topic "+t.topic.Name] = position(t.at.key, t.at.ptr)
 	}
 	return file, nil
 }
@@ -92,7 +97,9 @@ type parser struct {
 	operations []operation
 	topics     []topic
 	packages   []platform.Package
-	errs       Errors
+	// positions are those of the packages.
+	positions map[string]platform.Position
+	errs      platform.CatalogErrors
 
 	// refs holds the references that were looked up; nil for a broken one.
 	refs map[string]*yaml.Node
@@ -220,5 +227,6 @@ func (p *parser) packageList(root value) {
 		}
 		seen[pkg.Name] = item.node.Line
 		p.packages = append(p.packages, pkg)
+		p.positions["package "+pkg.Name] = position(item.node, item.ptr)
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"go.yaml.in/yaml/v4"
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 const (
@@ -29,9 +31,9 @@ const (
 // readDocument reads data as one YAML or JSON document that is safe to walk:
 // a mapping, bounded in depth and size, without aliases, merge keys, duplicate
 // keys or values that JSON cannot hold.
-func readDocument(source string, data []byte) (*yaml.Node, Errors) {
-	refuse := func(problem, want string) (*yaml.Node, Errors) {
-		return nil, Errors{{Source: source, Problem: problem, Want: want}}
+func readDocument(source string, data []byte) (*yaml.Node, platform.CatalogErrors) {
+	refuse := func(problem, want string) (*yaml.Node, platform.CatalogErrors) {
+		return nil, platform.CatalogErrors{{Source: source, Problem: problem, Want: want}}
 	}
 	switch {
 	case len(data) > maxSize:
@@ -46,7 +48,7 @@ func readDocument(source string, data []byte) (*yaml.Node, Errors) {
 	var doc yaml.Node
 	limits := yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth)))
 	if err := yaml.Load(joinSurrogates(data), &doc, limits); err != nil {
-		return nil, Errors{syntaxError(source, err)}
+		return nil, platform.CatalogErrors{syntaxError(source, err)}
 	}
 	root := &doc
 	if doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
@@ -73,8 +75,8 @@ func countMarks(data []byte) int {
 }
 
 // syntaxError turns the YAML parser's error into ours.
-func syntaxError(source string, err error) *Error {
-	e := &Error{Source: source, Problem: "the YAML cannot be read: " + clip(err.Error()), Want: "one valid YAML or JSON document"}
+func syntaxError(source string, err error) *platform.CatalogError {
+	e := &platform.CatalogError{Source: source, Problem: "the YAML cannot be read: " + clip(err.Error()), Want: "one valid YAML or JSON document"}
 	var le *yaml.LoadError
 	if !errors.As(err, &le) {
 		return e
@@ -137,11 +139,11 @@ type checker struct {
 	source string
 	// at is the way from the root to the node that is looked at.
 	at   []string
-	errs Errors
+	errs platform.CatalogErrors
 }
 
 func (c *checker) fail(n *yaml.Node, want, problem string) {
-	c.errs.add(c.source, n, pointer(c.at), want, problem)
+	c.errs.Add(&platform.CatalogError{Source: c.source, Position: position(n, pointer(c.at)), Problem: problem, Want: want})
 }
 
 func (c *checker) check(n *yaml.Node) {

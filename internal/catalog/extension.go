@@ -84,7 +84,7 @@ func (p *parser) settings(v value, where string, allowed []string, s settings) s
 // unknownExtension reports a misspelt extension with the closest name, and a
 // misplaced one with the place it belongs to.
 func (p *parser) unknownExtension(e value, where string, allowed []string) {
-	if len(p.errs) >= maxCollected {
+	if p.errs.Full() {
 		return
 	}
 	name := e.key.Value

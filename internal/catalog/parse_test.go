@@ -48,10 +48,10 @@ func one(t *testing.T, text string) platform.API {
 	return file.APIs[0]
 }
 
-func mistakes(t *testing.T, text string) catalog.Errors {
+func mistakes(t *testing.T, text string) platform.CatalogErrors {
 	t.Helper()
 	_, err := catalog.Parse("bad.yaml", []byte(text))
-	var all catalog.Errors
+	var all platform.CatalogErrors
 	require.ErrorAs(t, err, &all)
 	require.NotEmpty(t, all)
 	return all
@@ -178,7 +178,7 @@ func TestErrorNamesItsPlace(t *testing.T) {
 	_, err := catalog.Parse("mall.openapi.yaml", []byte(op("x-open-name: a.b", "x-open-package: 12%")))
 	require.EqualError(t, err, `mall.openapi.yaml:7:23: /paths/~1v1~1orders/get/x-open-package: "12%" is no package name; `+
 		"want lower-case letters and digits with single . _ or - between them, as trade")
-	var first *catalog.Error
+	var first *platform.CatalogError
 	require.ErrorAs(t, err, &first)
 	require.Equal(t, 23, first.Column)
 }
@@ -438,7 +438,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := catalog.Parse("f.yaml", data)
 		if err != nil {
-			var all catalog.Errors
+			var all platform.CatalogErrors
 			if !errors.As(err, &all) || len(all) == 0 || len(all) > 50 || file != nil {
 				t.Fatalf("no list of mistakes: %v", err)
 			}

@@ -87,7 +87,7 @@ func (p *parser) checkConflicts() {
 			continue
 		}
 		if !register(mux, o) {
-			if len(p.errs) >= maxErrors {
+			if p.errs.Full() {
 				return
 			}
 			p.failConflict(o, routed)

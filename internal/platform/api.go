@@ -67,6 +67,30 @@ type API struct {
 // ID is the API's identity: "trade.order.get@1.0".
 func (a *API) ID() string { return a.Name + "@" + a.Version }
 
+// settleStatus fills in what the file leaves open from the stored API; a new
+// one is online. It must see the API before it replaces the stored one.
+func (a *API) settleStatus(old *API, now time.Time) {
+	a.Sunset, a.DeprecatedAt = storeTime(a.Sunset), storeTime(a.DeprecatedAt)
+	stated := a.Status
+	switch {
+	case stated == "" && old.Status == "":
+		a.Status = Online
+	case stated == "":
+		a.Status = old.Status
+		if a.Sunset.IsZero() {
+			a.Sunset = old.Sunset
+		}
+	}
+	switch {
+	case a.Status == Draft || a.Status == Online:
+		a.DeprecatedAt, a.Sunset = time.Time{}, time.Time{}
+	case a.DeprecatedAt.IsZero() && !old.DeprecatedAt.IsZero():
+		a.DeprecatedAt = old.DeprecatedAt
+	case a.DeprecatedAt.IsZero() && a.Status == Deprecated:
+		a.DeprecatedAt = now
+	}
+}
+
 // Example is an answer of an API, for the sandbox.
 type Example struct {
 	Status      int    `json:"status,omitempty"`

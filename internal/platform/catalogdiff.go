@@ -21,6 +21,9 @@ type CatalogFile struct {
 	APIs     []API
 	Topics   []Topic
 	Packages []Package
+	// Positions are where they are declared, by kind and name: "api shop.get@1.0",
+	// "topic shop.sold", "package trade".
+	Positions map[string]Position
 }
 
 // CatalogChange is one thing that applying a file changes.
@@ -116,9 +119,11 @@ type catalogPlan struct {
 	apis     []API
 	topics   []Topic
 	packages []Package
+	mistakes CatalogErrors
 }
 
-// planCatalog compares the file with the store. It writes nothing.
+// planCatalog compares the file with the store. It writes nothing, and tells all
+// mistakes at once.
 func planCatalog(cat *Catalog, f CatalogFile, now time.Time) (*catalogPlan, error) {
 	p := &catalogPlan{diff: CatalogDiff{Source: f.Source}}
 	if applied(cat, f) {
@@ -134,7 +139,14 @@ func planCatalog(cat *Catalog, f CatalogFile, now time.Time) (*catalogPlan, erro
 	}
 	for _, pkg := range f.Packages {
 		packages[pkg.Name] = true
-		if err := p.addPackage(cat.pkg(pkg.Name), pkg); err != nil {
+		old := cat.pkg(pkg.Name)
+		// The basic package is there from the start and nobody's, until a file
+		// describes it.
+		if old != nil && old.Source != pkg.Source && (pkg.Name != BasicPackage || old.Source != "") {
+			p.mistakes.Add(f.mistake("package", pkg.Name, declaredAlready("package "+pkg.Name, pkg.Source, old.Source)))
+			continue
+		}
+		if err := p.addPackage(old, pkg); err != nil {
 			return nil, err
 		}
 	}
@@ -147,14 +159,12 @@ func planCatalog(cat *Catalog, f CatalogFile, now time.Time) (*catalogPlan, erro
 	}
 	for _, a := range f.APIs {
 		if !packages[a.Package] {
-			return nil, &FieldError{
-				Field: apiField(&a, "package"), Problem: fmt.Sprintf("there is no package %q", a.Package),
-				Want: "a package that the file or the platform has",
-			}
+			p.mistakes.Add(f.mistake("api", a.ID(), noPackage(apiField(&a, "package"), a.Package)))
 		}
 		old, exists := next[a.ID()]
 		if exists && old.Source != a.Source {
-			return nil, fmt.Errorf("API %s of %s is declared in %s already: %w", a.ID(), a.Source, sourceName(old.Source), ErrConflict)
+			p.mistakes.Add(f.mistake("api", a.ID(), declaredAlready("API "+a.ID(), a.Source, old.Source)))
+			continue
 		}
 		a.settleStatus(&old, now)
 		next[a.ID()] = a
@@ -174,46 +184,24 @@ func planCatalog(cat *Catalog, f CatalogFile, now time.Time) (*catalogPlan, erro
 			})
 		}
 	}
-	return p, checkRoutes(slices.Collect(maps.Values(next)))
-}
-
-// settleStatus fills in what the file leaves open from the stored API; a new
-// one is online. It must see the API before it replaces the stored one.
-func (a *API) settleStatus(old *API, now time.Time) {
-	a.Sunset, a.DeprecatedAt = storeTime(a.Sunset), storeTime(a.DeprecatedAt)
-	stated := a.Status
-	switch {
-	case stated == "" && old.Status == "":
-		a.Status = Online
-	case stated == "":
-		a.Status = old.Status
-		if a.Sunset.IsZero() {
-			a.Sunset = old.Sunset
+	for _, c := range routeConflicts(slices.Collect(maps.Values(next))) {
+		ours := c.api
+		if ours.Source != f.Source {
+			ours = c.other
 		}
+		p.mistakes.Add(f.mistake("api", ours.ID(), c.err))
 	}
-	switch {
-	case a.Status == Draft || a.Status == Online:
-		a.DeprecatedAt, a.Sunset = time.Time{}, time.Time{}
-	case a.DeprecatedAt.IsZero() && !old.DeprecatedAt.IsZero():
-		a.DeprecatedAt = old.DeprecatedAt
-	case a.DeprecatedAt.IsZero() && a.Status == Deprecated:
-		a.DeprecatedAt = now
+	if len(p.mistakes) > 0 {
+		return nil, p.mistakes.Sorted()
 	}
+	return p, nil
 }
 
 func (p *catalogPlan) addPackage(old *Package, pkg Package) error {
-	switch {
-	case old == nil:
+	if old == nil {
 		p.diff.Changes = append(p.diff.Changes, CatalogChange{Kind: "package", Name: pkg.Name, Action: "add", After: pkg})
-	case old.Source != pkg.Source && (pkg.Name != BasicPackage || old.Source != ""):
-		// The basic package is there from the start and nobody's, until a
-		// file describes it.
-		return fmt.Errorf("package %s of %s is declared in %s already: %w", pkg.Name, pkg.Source, sourceName(old.Source), ErrConflict)
-	default:
-		changed, err := p.compare("package", pkg.Name, old, pkg)
-		if err != nil || !changed {
-			return err
-		}
+	} else if changed, err := p.compare("package", pkg.Name, old, pkg); err != nil || !changed {
+		return err
 	}
 	p.packages = append(p.packages, pkg)
 	return nil
@@ -291,12 +279,4 @@ func (d *CatalogDiff) audit(oldDigest, newDigest string) (before, after map[stri
 		after[name] = c.After
 	}
 	return before, after
-}
-
-// sourceName says who declared something.
-func sourceName(source string) string {
-	if source == "" {
-		return "the platform itself"
-	}
-	return source
 }

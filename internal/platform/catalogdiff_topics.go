@@ -69,17 +69,15 @@ func checkTopicName(field, s string) error {
 func (p *catalogPlan) addTopics(cat *Catalog, f CatalogFile, packages map[string]bool) error {
 	for _, t := range f.Topics {
 		if !packages[t.Package] {
-			return &FieldError{
-				Field: topicField(&t, "package"), Problem: fmt.Sprintf("there is no package %q", t.Package),
-				Want: "a package that the file or the platform has",
-			}
+			p.mistakes.Add(f.mistake("topic", t.Name, noPackage(topicField(&t, "package"), t.Package)))
 		}
 		old := cat.topic(t.Name)
 		switch {
 		case old == nil && t.Status == "":
 			t.Status = Online
 		case old != nil && old.Source != t.Source:
-			return fmt.Errorf("topic %s of %s is declared in %s already: %w", t.Name, t.Source, sourceName(old.Source), ErrConflict)
+			p.mistakes.Add(f.mistake("topic", t.Name, declaredAlready("topic "+t.Name, t.Source, old.Source)))
+			continue
 		case t.Status == "":
 			t.Status = old.Status
 		}

@@ -87,8 +87,8 @@ func (s *Service) SetAPIStatus(ctx context.Context, actor, name, version string,
 		}
 		before := statusOf(api)
 		api.setStatus(st, sunset, s.clock())
-		if err := checkRoutes(cat.APIs); err != nil {
-			return event{}, err
+		if found := routeConflicts(cat.APIs); len(found) > 0 {
+			return event{}, found[0].err
 		}
 		return event{"api." + string(st), api.ID(), before, statusOf(api), catalogChange}, tx.PutAPI(ctx, api)
 	})

@@ -148,28 +148,41 @@ func literalRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._~!$&'()*+,;=:@", r)
 }
 
-// checkRoutes refuses two APIs that one call could mean. The rules are those
-// of [http.ServeMux], so it is asked: it panics where neither of two patterns
-// is the more specific one. APIs that are offline make room for others.
-func checkRoutes(apis []API) error {
+// routeConflict is an API that takes the same calls as another one.
+type routeConflict struct {
+	api, other *API
+	err        error
+}
+
+// routeConflicts finds the APIs that a call could mean as well as another one,
+// as many as are reported. The rules are those of [http.ServeMux], so it is
+// asked: it panics where neither of two patterns is the more specific one. APIs
+// that are offline make room for others.
+func routeConflicts(apis []API) (found []routeConflict) {
 	apis = slices.DeleteFunc(slices.Clone(apis), func(a API) bool { return a.Provider != ByPlatform || a.Status == Offline })
 	slices.SortFunc(apis, func(a, b API) int { return strings.Compare(a.ID(), b.ID()) })
 	mux := http.NewServeMux()
 	for i := range apis {
-		if register(mux, &apis[i]) {
-			continue
+		if len(found) == maxCatalogErrors {
+			break
 		}
-		for j := range i {
-			pair := http.NewServeMux()
-			if register(pair, &apis[j]) && !register(pair, &apis[i]) {
-				return fmt.Errorf("API %s (%s, %s %s) takes the same calls as %s (%s, %s %s): %w",
-					apis[i].ID(), sourceName(apis[i].Source), apis[i].Method, apis[i].Path,
-					apis[j].ID(), sourceName(apis[j].Source), apis[j].Method, apis[j].Path, ErrConflict)
-			}
+		if !register(mux, &apis[i]) {
+			found = append(found, conflictOf(apis[:i], &apis[i]))
 		}
-		return &FieldError{Field: apiField(&apis[i], "path"), Problem: fmt.Sprintf("%q cannot be routed", apis[i].Path)}
 	}
-	return nil
+	return found
+}
+
+// conflictOf finds the earlier API that the mux refuses a for.
+func conflictOf(earlier []API, a *API) routeConflict {
+	for i := range earlier {
+		other, pair := &earlier[i], http.NewServeMux()
+		if register(pair, other) && !register(pair, a) {
+			return routeConflict{a, other, fmt.Errorf("API %s (%s, %s %s) takes the same calls as %s (%s, %s %s): %w",
+				a.ID(), sourceName(a.Source), a.Method, a.Path, other.ID(), sourceName(other.Source), other.Method, other.Path, ErrConflict)}
+		}
+	}
+	return routeConflict{a, a, &FieldError{Field: apiField(a, "path"), Problem: fmt.Sprintf("%q cannot be routed", a.Path)}}
 }
 
 // register tells whether the mux takes the API's pattern.
