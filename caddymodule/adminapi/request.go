@@ -2,17 +2,16 @@ package adminapi
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
@@ -40,58 +39,14 @@ func decodeOptional(r *http.Request, dst any) error {
 }
 
 func decodeJSON(data []byte, dst any) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(dst); err != nil {
-		return jsonMistake(err)
+	dec, err := strict(data, dst)
+	if err != nil {
+		return mistakeIn("", data, reflect.TypeOf(dst).Elem())
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return &platform.FieldError{Field: "body", Problem: "data after the JSON object", Want: "one JSON object"}
 	}
 	return nil
-}
-
-// jsonMistake words an error of encoding/json for the user.
-func jsonMistake(err error) error {
-	if field, ok := errors.AsType[*platform.FieldError](err); ok {
-		return field
-	}
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		name := wrong.Field
-		// An embedded struct is there by the name of its type.
-		for first, rest, ok := strings.Cut(name, "."); ok && first != "" && unicode.IsUpper(rune(first[0])); first, rest, ok = strings.Cut(name, ".") {
-			name = rest
-		}
-		if name == "" {
-			name = "body"
-		}
-		return &platform.FieldError{Field: name, Problem: "is a JSON " + wrong.Value, Want: jsonKind(wrong)}
-	}
-	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
-		return &platform.FieldError{Field: strings.Trim(name, `"`), Problem: "unknown field", Want: "one of the fields of the reference"}
-	}
-	if broken, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return &platform.FieldError{Field: "body", Problem: fmt.Sprintf("no valid JSON at byte %d: %v", broken.Offset, broken), Want: "one JSON object"}
-	}
-	return &platform.FieldError{Field: "body", Problem: err.Error()}
-}
-
-func jsonKind(wrong *json.UnmarshalTypeError) string {
-	switch k := wrong.Type.Kind().String(); k {
-	case "struct", "map":
-		return "an object"
-	case "slice":
-		return "an array"
-	case "bool":
-		return "true or false"
-	case "string":
-		return "a string"
-	default:
-		if strings.HasPrefix(k, "int") || strings.HasPrefix(k, "uint") {
-			return "a whole number"
-		}
-		return k
-	}
 }
 
 // query returns the query parameters; one that is not among names is an error.
@@ -158,7 +113,7 @@ func moment(q url.Values, name string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, v)
 	if err != nil {
-		return time.Time{}, &platform.FieldError{Field: name, Problem: fmt.Sprintf("%q is no time", v), Want: "RFC 3339: 2027-01-31T00:00:00Z"}
+		return time.Time{}, &platform.FieldError{Field: name, Problem: fmt.Sprintf("%q is no time", v), Want: wantTime}
 	}
 	return t, nil
 }

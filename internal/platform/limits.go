@@ -35,16 +35,16 @@ func rateToJSON(r limit.Rate) *rateJSON {
 	return &rateJSON{r.Requests, r.Period.String(), r.Burst}
 }
 
-// rate is the opposite of rateToJSON.
-func (j rateJSON) rate() (limit.Rate, error) {
+// rate is the opposite of rateToJSON; period is how errors name that field.
+func (j rateJSON) rate(period string) (limit.Rate, error) {
 	if j == (rateJSON{}) {
 		return limit.Rate{}, nil
 	}
-	period, err := time.ParseDuration(j.Period)
+	every, err := time.ParseDuration(j.Period)
 	if err != nil {
-		return limit.Rate{}, &FieldError{Field: "rate.period", Problem: fmt.Sprintf("%q is no duration", j.Period), Want: `a number with a unit: "1s", "1m", "1h"`}
+		return limit.Rate{}, &FieldError{Field: period, Problem: fmt.Sprintf("%q is no duration", j.Period), Want: `a number with a unit: "1s", "1m", "1h"`}
 	}
-	return limit.Rate{Requests: j.Requests, Period: period, Burst: j.Burst}, nil
+	return limit.Rate{Requests: j.Requests, Period: every, Burst: j.Burst}, nil
 }
 
 // MarshalJSON writes
@@ -71,7 +71,7 @@ func (l *Limits) UnmarshalJSON(data []byte) error {
 	*l = Limits{}
 	if j.Rate != nil {
 		var err error
-		if l.Rate, err = j.Rate.rate(); err != nil {
+		if l.Rate, err = j.Rate.rate("rate.period"); err != nil {
 			return err
 		}
 	}

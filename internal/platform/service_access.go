@@ -21,14 +21,14 @@ func (s *Service) AddIP(ctx context.Context, actor, ref, rule, note string) (*Ap
 		if err != nil {
 			return err
 		}
-		return addIP(a, cat, "ip", rule, note)
+		return addIP(a, cat, "rule", rule, note)
 	})
 }
 
 // RemoveIP takes a rule off the whitelist. Without the last one the app may
 // call from anywhere.
 func (s *Service) RemoveIP(ctx context.Context, actor, ref, rule string) (*App, error) {
-	parsed, err := parseIPRule("ip", rule)
+	parsed, err := parseIPRule("rule", rule)
 	if err != nil {
 		return nil, err
 	}

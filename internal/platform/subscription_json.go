@@ -30,7 +30,7 @@ func (r *Rate) UnmarshalJSON(data []byte) error {
 	if err := d.Decode(&j); err != nil {
 		return fmt.Errorf("reading a rate: %w", err)
 	}
-	read, err := j.rate()
+	read, err := j.rate("period")
 	*r = Rate(read)
 	return err
 }

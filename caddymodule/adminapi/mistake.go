@@ -1,0 +1,150 @@
+package adminapi
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
+)
+
+const (
+	wantTime    = "RFC 3339: 2027-01-31T00:00:00Z"
+	wantNetwork = "a network like 203.0.113.0/24; one address is 203.0.113.7/32"
+)
+
+// strict reads JSON in which no member may be unknown.
+func strict(data []byte, dst any) (*json.Decoder, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	return dec, dec.Decode(dst)
+}
+
+// mistakeIn finds what is wrong with a field that cannot be read as a t; nil if
+// it can. When a type's own method refuses a value encoding/json does not say
+// where that is, so the members are read one by one.
+func mistakeIn(field string, data []byte, t reflect.Type) *platform.FieldError {
+	_, err := strict(data, reflect.New(t).Interface())
+	if err == nil {
+		return nil
+	}
+	for m := range members(data, t) {
+		if found := mistakeIn(below(field, m.name), m.data, m.is); found != nil {
+			return found
+		}
+	}
+	return worded(field, data, t, err)
+}
+
+// member is an element of a JSON value, and the type to read it as.
+type member struct {
+	name string
+	data json.RawMessage
+	is   reflect.Type
+}
+
+// members yields those that a t reads, unless it reads itself.
+func members(data []byte, t reflect.Type) iter.Seq[member] {
+	return func(yield func(member) bool) {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if p := reflect.PointerTo(t); p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+			return
+		}
+		var list []json.RawMessage
+		if t.Kind() == reflect.Slice && json.Unmarshal(data, &list) == nil {
+			for i, item := range list {
+				if !yield(member{fmt.Sprintf("[%d]", i), item, t.Elem()}) {
+					return
+				}
+			}
+		}
+		var object map[string]json.RawMessage
+		if json.Unmarshal(data, &object) != nil {
+			return
+		}
+		switch t.Kind() {
+		case reflect.Map:
+			for _, name := range slices.Sorted(maps.Keys(object)) {
+				if !yield(member{name, object[name], t.Elem()}) {
+					return
+				}
+			}
+		case reflect.Struct:
+			for _, f := range reflect.VisibleFields(t) {
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if item, ok := object[name]; ok && !yield(member{name, item, f.Type}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// below names a member of a field: "rules[0].prefix".
+func below(field, name string) string {
+	if field == "" || name == "" || strings.HasPrefix(name, "[") {
+		return field + name
+	}
+	return field + "." + name
+}
+
+// worded says for the user why a field cannot be read as a t.
+func worded(field string, data []byte, t reflect.Type, err error) *platform.FieldError {
+	refuse := func(field, want, format string, args ...any) *platform.FieldError {
+		if field == "" {
+			field = "body"
+		}
+		return &platform.FieldError{Field: field, Problem: fmt.Sprintf(format, args...), Want: want}
+	}
+	if inner, ok := errors.AsType[*platform.FieldError](err); ok {
+		if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) { // else it is the field itself that is refused
+			field = below(field, inner.Field)
+		}
+		return refuse(field, inner.Want, "%s", inner.Problem)
+	}
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return refuse(field, wantTime, "%.100s is no time", data)
+	case reflect.TypeFor[netip.Prefix]():
+		return refuse(field, wantNetwork, "%.100s is no network", data)
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return refuse(below(field, wrong.Field), jsonKind(wrong), "is a JSON %s", wrong.Value)
+	}
+	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
+		return refuse(below(field, strings.Trim(name, `"`)), "one of the fields of the reference", "unknown field")
+	}
+	if broken, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return refuse(field, "one JSON object", "no valid JSON at byte %d: %v", broken.Offset, broken)
+	}
+	return refuse(field, "", "%v", err)
+}
+
+func jsonKind(wrong *json.UnmarshalTypeError) string {
+	switch k := wrong.Type.Kind().String(); k {
+	case "struct", "map":
+		return "an object"
+	case "slice":
+		return "an array"
+	case "bool":
+		return "true or false"
+	case "string":
+		return "a string"
+	default:
+		if strings.HasPrefix(k, "int") || strings.HasPrefix(k, "uint") {
+			return "a whole number"
+		}
+		return k
+	}
+}
