@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -85,7 +84,7 @@ func (c *cli) ipGroupCommand() *cobra.Command {
 		func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			g := platform.IPGroup{Name: args[0]}
 			for _, text := range args[1:] {
-				prefix, err := parsePrefix(text)
+				prefix, err := platform.ParseNetwork("RULE", text)
 				if err != nil {
 					return err
 				}
@@ -98,18 +97,6 @@ func (c *cli) ipGroupCommand() *cobra.Command {
 		})
 	return c.group("ip-group", "Manages named lists of addresses that apps share", list, put,
 		c.deletion("ip-group", "/ip-groups/", "  caddy open-platform ip-group delete office"))
-}
-
-// parsePrefix reads an address or a CIDR; an address is a CIDR of full length.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		return prefix, usagef("RULE: %q is no address; want 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32", text)
-	}
-	return prefix, nil
 }
 
 func groupRules(g platform.IPGroup) string {

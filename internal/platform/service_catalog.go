@@ -219,13 +219,15 @@ func (s *Service) PutIPGroup(ctx context.Context, actor string, g IPGroup) (*IPG
 	if len(g.Rules) > maxGroupRules {
 		return nil, &FieldError{Field: "rules", Problem: fmt.Sprintf("has %d entries", len(g.Rules)), Want: fmt.Sprintf("at most %d", maxGroupRules)}
 	}
+	g.Rules = slices.Clone(g.Rules)
 	seen := make(map[netip.Prefix]bool, len(g.Rules))
-	for i, r := range g.Rules {
-		field := fmt.Sprintf("rules[%d]", i)
+	for i := range g.Rules {
+		r, field := &g.Rules[i], fmt.Sprintf("rules[%d]", i)
 		if r.Group != "" {
 			return nil, &FieldError{Field: field, Problem: "a group cannot hold a group", Want: "a network like 203.0.113.0/24"}
 		}
-		if _, err := prefixRule(field, r.Prefix); err != nil {
+		var err error
+		if r.Prefix, err = network(field, r.Prefix); err != nil {
 			return nil, err
 		}
 		if seen[r.Prefix] {

@@ -71,6 +71,31 @@ func TestCreateApp(t *testing.T) {
 
 // Every mistake names the field that it is in, changes nothing and leaves no
 // trace in the audit log.
+// IPv4 written as IPv6 is IPv4, in a whitelist as in a group.
+func TestMappedNetworks(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	app, _ := f.app(t)
+	for mapped, want := range map[string]string{
+		"::ffff:10.0.0.1": "10.0.0.1/32", "::ffff:1.2.3.0/120": "1.2.3.0/24", "::ffff:0.0.0.0/96": "0.0.0.0/0", "::/0": "::/0",
+	} {
+		app, err := f.AddIP(ctx, "test", app.ID, mapped, "")
+		require.NoError(t, err, mapped)
+		require.Equal(t, want, app.IPs[len(app.IPs)-1].Prefix.String())
+		network := netip.MustParsePrefix(want)
+		if strings.Contains(mapped, "/") {
+			network = netip.MustParsePrefix(mapped)
+		}
+		g, err := f.PutIPGroup(ctx, "test", platform.IPGroup{Name: "office", Rules: []platform.IPRule{{Prefix: network}}})
+		require.NoError(t, err, mapped)
+		require.Equal(t, want, g.Rules[0].Prefix.String())
+	}
+	_, err := f.PutIPGroup(ctx, "test", platform.IPGroup{Name: "office", Rules: []platform.IPRule{
+		{Prefix: netip.MustParsePrefix("1.2.3.0/24")}, {Prefix: netip.MustParsePrefix("::ffff:1.2.3.0/120")},
+	}})
+	requireField(t, err, "rules[1]")
+}
+
 func TestFieldErrors(t *testing.T) {
 	f := newFixture(t)
 	app, _ := f.app(t)
@@ -121,7 +146,7 @@ func TestFieldErrors(t *testing.T) {
 		"ip":              {"rule", func() error { _, err := f.AddIP(ctx, "t", app.ID, "example.com", ""); return err }},
 		"ip with zone":    {"rule", func() error { _, err := f.AddIP(ctx, "t", app.ID, "fe80::1%eth0", ""); return err }},
 		"ip bits":         {"rule", func() error { _, err := f.AddIP(ctx, "t", app.ID, "10.1.2.3/8", ""); return err }},
-		"ip mapped":       {"rule", func() error { _, err := f.AddIP(ctx, "t", app.ID, "::ffff:10.0.0.0/104", ""); return err }},
+		"ip mapped":       {"rule", func() error { _, err := f.AddIP(ctx, "t", app.ID, "::ffff:0.0.0.0/95", ""); return err }},
 		"ip group":        {"rule", func() error { _, err := f.AddIP(ctx, "t", app.ID, "@office", ""); return err }},
 		"ip group name":   {"rule", func() error { _, err := f.AddIP(ctx, "t", app.ID, "@", ""); return err }},
 		"ip note":         {"note", func() error { _, err := f.AddIP(ctx, "t", app.ID, "10.0.0.1", strings.Repeat("n", 201)); return err }},

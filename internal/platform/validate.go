@@ -120,39 +120,46 @@ func (c *Catalog) checkPlan(name string) error {
 // parseIPRule reads an address, a network or "@group"; field is how errors
 // name it.
 func parseIPRule(field, s string) (IPRule, error) {
-	const want = `an address like 203.0.113.7, a network like 203.0.113.0/24, or a group like @office`
 	if group, ok := strings.CutPrefix(s, "@"); ok {
 		if checkName(field, group) != nil {
-			return IPRule{}, &FieldError{Field: field, Problem: fmt.Sprintf("%q is no group's name", group), Want: want}
+			return IPRule{}, &FieldError{Field: field, Problem: fmt.Sprintf("%q is no group's name", group), Want: "the name of an IP group after the @: @office"}
 		}
 		return IPRule{Group: group}, nil
 	}
+	p, err := ParseNetwork(field, s)
+	return IPRule{Prefix: p}, err
+}
+
+// ParseNetwork reads a network, or an address as a network of its own; field is
+// how errors name it.
+func ParseNetwork(field, s string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
-		addr = addr.Unmap()
-		return IPRule{Prefix: netip.PrefixFrom(addr, addr.BitLen())}, nil
+		return network(field, netip.PrefixFrom(addr, addr.BitLen()))
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return IPRule{}, &FieldError{Field: field, Problem: fmt.Sprintf("%q is no address and no network", s), Want: want}
+		return p, &FieldError{Field: field, Problem: fmt.Sprintf("%q is no address and no network", s), Want: "an address like 203.0.113.7, or a network like 203.0.113.0/24"}
 	}
-	return prefixRule(field, p)
+	return network(field, p)
 }
 
-// prefixRule refuses a network that is not written as one: whoever writes
-// 10.1.2.3/8 may mean the address or the network.
-func prefixRule(field string, p netip.Prefix) (IPRule, error) {
+// network gives a network as rules have it: IPv4 written as IPv6 is IPv4, as
+// callers' addresses are. One that is not written as a network is refused:
+// whoever writes 10.1.2.3/8 may mean the address or the network.
+func network(field string, p netip.Prefix) (netip.Prefix, error) {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
 	switch {
 	case !p.IsValid():
-		return IPRule{}, &FieldError{Field: field, Problem: "is empty", Want: "a network like 203.0.113.0/24"}
-	case p.Addr().Is4In6():
-		return IPRule{}, &FieldError{Field: field, Problem: fmt.Sprintf("%s is IPv4 written as IPv6", p), Want: "the IPv4 network"}
+		return p, &FieldError{Field: field, Problem: "is empty", Want: "a network like 203.0.113.0/24"}
 	case p != p.Masked():
-		return IPRule{}, &FieldError{
+		return p, &FieldError{
 			Field: field, Problem: fmt.Sprintf("%s has bits set after the first %d", p, p.Bits()),
 			Want: fmt.Sprintf("%s for the network, or %s for the address", p.Masked(), p.Addr()),
 		}
 	}
-	return IPRule{Prefix: p}, nil
+	return p, nil
 }
 
 // same tells whether both rules let the same callers in.
