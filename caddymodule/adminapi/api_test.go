@@ -151,6 +151,9 @@ func TestAdminCatalog(t *testing.T) {
 	s.do(t, "PUT", "/ip-groups/office", `{"rules":[{"prefix":"203.0.113.0/24"}]}`)
 	require.Equal(t, "office", s.do(t, "GET", "/ip-groups/office", "")["name"])
 	s.do(t, "DELETE", "/ip-groups/office", "")
+	for _, method := range []string{"PUT", "GET"} {
+		require.Equal(t, map[string]any{"name": "nobody", "rules": []any{}}, s.do(t, method, "/ip-groups/nobody", "{}"))
+	}
 }
 
 func TestAdminRefusals(t *testing.T) {

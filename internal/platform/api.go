@@ -115,6 +115,15 @@ type IPGroup struct {
 	Rules []IPRule `json:"rules"`
 }
 
+// MarshalJSON writes no rules as [], not as null.
+func (g IPGroup) MarshalJSON() ([]byte, error) {
+	type plain IPGroup
+	if g.Rules == nil {
+		g.Rules = []IPRule{}
+	}
+	return json.Marshal(plain(g))
+}
+
 // APIFilter selects APIs in a list. Zero fields select everything.
 type APIFilter struct {
 	Status  APIStatus
