@@ -119,4 +119,6 @@ type AppFilter struct {
 	Kind   AppKind
 	// Text is a part of the name, or an ID, or an appKey.
 	Text string
+	// Package, Plan and IPGroup are what the app has.
+	Package, Plan, IPGroup string
 }

@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
@@ -169,4 +170,21 @@ func orSandbox(e Environment) Environment {
 		return Sandbox
 	}
 	return e
+}
+
+// unused fails while there are apps that f selects, and names some of them.
+func unused(ctx context.Context, r Reader, f AppFilter, use, remedy string) error {
+	const most = 3
+	apps, err := r.Apps(ctx, f, Page{Limit: most + 1})
+	if err != nil || len(apps) == 0 {
+		return err
+	}
+	var keys []string
+	for _, a := range apps[:min(len(apps), most)] {
+		keys = append(keys, a.Key)
+	}
+	if len(apps) > most {
+		keys = append(keys, "…")
+	}
+	return fmt.Errorf("%s %s: %s: %w", use, strings.Join(keys, ", "), remedy, ErrConflict)
 }

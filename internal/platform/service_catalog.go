@@ -204,10 +204,10 @@ func (s *Service) DeletePackage(ctx context.Context, actor, name string) error {
 				return event{}, fmt.Errorf("package %s has the topic %s: %w", name, cat.Topics[i].Name, ErrConflict)
 			}
 		}
-		if err := tx.DeletePackage(ctx, name); err != nil {
-			return event{}, fmt.Errorf("package %s is granted to apps: %w", name, err)
+		if err := unused(ctx, tx, AppFilter{Package: name}, "package "+name+" is granted to", "revoke it there first"); err != nil {
+			return event{}, err
 		}
-		return event{"package.delete", name, old, nil, catalogChange}, nil
+		return event{"package.delete", name, old, nil, catalogChange}, tx.DeletePackage(ctx, name)
 	})
 }
 
@@ -265,10 +265,10 @@ func (s *Service) DeleteIPGroup(ctx context.Context, actor, name string) error {
 		case old == nil:
 			return event{}, fmt.Errorf("IP group %q: %w", name, ErrNotFound)
 		}
-		if err := tx.DeleteIPGroup(ctx, name); err != nil {
-			return event{}, fmt.Errorf("IP group %s is in the whitelists of apps: %w", name, err)
+		if err := unused(ctx, tx, AppFilter{IPGroup: name}, "IP group "+name+" is in the whitelist of", "remove it there first"); err != nil {
+			return event{}, err
 		}
-		return event{"ip_group.delete", name, old, nil, catalogChange}, nil
+		return event{"ip_group.delete", name, old, nil, catalogChange}, tx.DeleteIPGroup(ctx, name)
 	})
 }
 

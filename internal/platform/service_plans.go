@@ -68,10 +68,10 @@ func (s *Service) DeletePlan(ctx context.Context, actor, name string) error {
 		case old == nil:
 			return event{}, fmt.Errorf("plan %q: %w", name, ErrNotFound)
 		}
-		if err := tx.DeletePlan(ctx, name); err != nil {
-			return event{}, fmt.Errorf("plan %s has apps under it: %w", name, err)
+		if err := unused(ctx, tx, AppFilter{Plan: name}, "plan "+name+" is that of", "give another one there first"); err != nil {
+			return event{}, err
 		}
-		return event{"plan.delete", name, old, nil, catalogChange}, nil
+		return event{"plan.delete", name, old, nil, catalogChange}, tx.DeletePlan(ctx, name)
 	})
 }
 

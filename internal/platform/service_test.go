@@ -220,7 +220,7 @@ func TestGrantPackage(t *testing.T) {
 
 	err = f.DeletePackage(ctx, "test", "trade")
 	require.ErrorIs(t, err, platform.ErrConflict)
-	require.ErrorContains(t, err, "granted to apps")
+	require.EqualError(t, err, "package trade is granted to "+app.Key+": revoke it there first: conflict")
 	require.ErrorIs(t, f.DeletePackage(ctx, "test", "basic"), platform.ErrConflict)
 	require.ErrorIs(t, f.DeletePackage(ctx, "test", "nope"), platform.ErrNotFound)
 
@@ -360,7 +360,7 @@ func TestIPs(t *testing.T) {
 	require.ErrorIs(t, err, platform.ErrConflict, "the same rule, written otherwise")
 	err = f.DeleteIPGroup(ctx, "test", "office")
 	require.ErrorIs(t, err, platform.ErrConflict)
-	require.ErrorContains(t, err, "whitelists of apps")
+	require.EqualError(t, err, "IP group office is in the whitelist of "+app.Key+": remove it there first: conflict")
 	got, err := f.RemoveIP(ctx, "test", app.ID, "@office")
 	require.NoError(t, err)
 	require.Equal(t, []platform.IPRule{{Prefix: netip.MustParsePrefix("203.0.113.7/32"), Note: "note"}}, got.IPs)
@@ -382,7 +382,18 @@ func TestPlans(t *testing.T) {
 	got, err := f.SetAppPlan(ctx, "test", app.ID, "gold")
 	require.NoError(t, err)
 	require.Equal(t, "gold", got.Plan)
-	require.ErrorIs(t, f.DeletePlan(ctx, "test", "gold"), platform.ErrConflict)
+	var others []string
+	for range 3 {
+		other, _, err := f.CreateApp(ctx, "test", platform.NewApp{Name: "Other", Plan: "gold"})
+		require.NoError(t, err)
+		others = append(others, other.ID)
+	}
+	err = f.DeletePlan(ctx, "test", "gold")
+	require.ErrorIs(t, err, platform.ErrConflict)
+	require.Regexp(t, `^plan gold is that of (ak_\w+, ){3}…: give another one there first: conflict$`, err.Error())
+	for _, other := range others {
+		require.NoError(t, f.DeleteApp(ctx, "test", other))
+	}
 	got, err = f.SetAppPlan(ctx, "test", app.ID, "default")
 	require.NoError(t, err)
 	require.Empty(t, got.Plan, "the default plan needs no row")

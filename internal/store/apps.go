@@ -63,6 +63,15 @@ func (r *reader) Apps(ctx context.Context, f platform.AppFilter, p platform.Page
 		where = append(where, `(id = ? OR app_key = ? OR lower(name) LIKE ? ESCAPE '\')`)
 		args = append(args, f.Text, f.Text, containing(f.Text))
 	}
+	for _, has := range []struct{ name, clause string }{
+		{f.Package, `number IN (SELECT app FROM app_packages WHERE package = ?)`},
+		{f.Plan, `plan = ?`},
+		{f.IPGroup, `number IN (SELECT app FROM app_ips WHERE group_name = ?)`},
+	} {
+		if has.name != "" {
+			where, args = append(where, has.clause), append(args, has.name)
+		}
+	}
 	args = append(args, rowsOf(p))
 	apps := []platform.App{}
 	err := r.each(ctx, func(rows *sql.Rows) error {

@@ -110,6 +110,9 @@ func (c conformance) lists(t *testing.T) {
 	empty, err := s.Apps(ctx, platform.AppFilter{}, platform.Page{})
 	require.NoError(t, err)
 	require.Empty(t, empty)
+	put(t, s, func(ctx context.Context, tx platform.Tx) error {
+		return errors.Join(tx.PutPackage(ctx, &platform.Package{Name: "trade"}), tx.PutPlan(ctx, &platform.Plan{Name: "gold"}), tx.PutIPGroup(ctx, &platform.IPGroup{Name: "office"}))
+	})
 	for i := range 7 {
 		a := testApp(fmt.Sprint(i))
 		if i%2 == 0 {
@@ -117,6 +120,7 @@ func (c conformance) lists(t *testing.T) {
 		}
 		if i == 3 {
 			a.Status = platform.Suspended
+			a.Plan, a.Packages, a.IPs = "gold", []platform.PackageGrant{{Package: "trade"}}, []platform.IPRule{{Group: "office"}}
 		}
 		putApps(t, s, a)
 	}
@@ -139,6 +143,9 @@ func (c conformance) lists(t *testing.T) {
 	require.Equal(t, []string{"app_5"}, ids(platform.AppFilter{Text: "ak_5"}, platform.Page{}))
 	require.Equal(t, []string{"app_5"}, ids(platform.AppFilter{Text: "app_5"}, platform.Page{}))
 	require.Empty(t, ids(platform.AppFilter{Text: "' OR 1=1 --"}, platform.Page{}))
+	for _, has := range []platform.AppFilter{{Package: "trade"}, {Plan: "gold"}, {IPGroup: "office"}} {
+		require.Equal(t, []string{"app_3"}, ids(has, platform.Page{}))
+	}
 	n, err := s.CountApps(ctx)
 	require.NoError(t, err)
 	require.Equal(t, 7, n)
