@@ -213,18 +213,24 @@ func (p *parser) spend(build func() []byte, at value) []byte {
 	return b
 }
 
-// checkNames reports two APIs of one name and version.
+// checkNames reports two APIs of one name and version, as the gate compares
+// versions.
 func (p *parser) checkNames() {
 	seen := make(map[string]operation, len(p.operations))
 	for _, o := range p.operations {
 		if o.api.Name == "" || o.api.Version == "" {
 			continue
 		}
-		if first, dup := seen[o.api.ID()]; dup {
-			p.fail(o.at.key, o.at.ptr, "another x-open-name or x-open-version", "%s is at line %d (%s) already",
-				o.api.ID(), first.at.key.Line, first.at.ptr)
+		id := o.api.Name + "@" + platform.PlainVersion(o.api.Version)
+		if first, dup := seen[id]; dup {
+			same := ""
+			if o.api.Version != first.api.Version {
+				same = ", and " + o.api.Version + " is the same version"
+			}
+			p.fail(o.at.key, o.at.ptr, "another x-open-name or x-open-version", "%s is at line %d (%s) already%s",
+				first.api.ID(), first.at.key.Line, first.at.ptr, same)
 			continue
 		}
-		seen[o.api.ID()] = o
+		seen[id] = o
 	}
 }

@@ -120,6 +120,10 @@ func TestMistakes(t *testing.T) {
 
 		{"same name and version", doc("  /v1/a:", "    get: {x-open-name: a.b}", "    put: {x-open-name: a.b}"), 6, "/paths/~1v1~1a/put", "a.b@1.0 is at line 5 (/paths/~1v1~1a/get) already"},
 		{
+			"same version in other words", doc("  /v1/a:", "    get: {x-open-name: a.b, x-open-version: '2'}", "    put: {x-open-name: a.b, x-open-version: '2.0'}"),
+			6, "/paths/~1v1~1a/put", "a.b@2 is at line 5 (/paths/~1v1~1a/get) already, and 2.0 is the same version; want another x-open-name or x-open-version",
+		},
+		{
 			"equivalent paths", doc("  /v1/{x}:", "    parameters: [{name: x, in: path, required: true}]", "    get: {x-open-name: a.b}",
 				"  /v1/{y}:", "    parameters: [{name: y, in: path, required: true}]", "    get: {x-open-name: a.c}"),
 			9, "/paths/~1v1~1{y}/get", "GET /v1/{y} matches the same calls as GET /v1/{x} at line 6 (/paths/~1v1~1{x}/get)",

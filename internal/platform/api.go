@@ -2,6 +2,7 @@ package platform
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -90,6 +91,10 @@ func (a *API) settleStatus(old *API, now time.Time) {
 		a.DeprecatedAt = now
 	}
 }
+
+// PlainVersion is the same for versions that calls cannot tell apart: the gate
+// takes "1" for "1.0" too.
+func PlainVersion(version string) string { return strings.TrimSuffix(version, ".0") }
 
 // Example is an answer of an API, for the sandbox.
 type Example struct {

@@ -139,6 +139,11 @@ func TestAPIVersions(t *testing.T) {
 	_, err := f.API(ctx, "order.get", "")
 	require.ErrorIs(t, err, platform.ErrConflict)
 	require.ErrorContains(t, err, "has the versions 1.0, 2.0")
+	for version, want := range map[string]string{"1": "1.0", "1.0": "1.0", "2": "2.0"} {
+		got, err := f.API(ctx, "order.get", version)
+		require.NoError(t, err)
+		require.Equal(t, want, got.Version)
+	}
 	_, err = f.API(ctx, "order.get", "3.0")
 	require.ErrorIs(t, err, platform.ErrNotFound)
 	for _, c := range []struct {

@@ -46,7 +46,12 @@ func (s *Service) API(ctx context.Context, name, version string) (*API, error) {
 func (c *Catalog) api(name, version string) (*API, error) {
 	var found []*API
 	for i := range c.APIs {
-		if a := &c.APIs[i]; a.Name == name && (version == "" || a.Version == version) {
+		a := &c.APIs[i]
+		switch {
+		case a.Name != name:
+		case a.Version == version:
+			return a, nil
+		case version == "" || PlainVersion(a.Version) == PlainVersion(version):
 			found = append(found, a)
 		}
 	}
