@@ -192,6 +192,16 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	require.Len(t, all, 4)
 	require.Equal(t, []int{5, 6, 7, 8}, []int{all[0].Line, all[1].Line, all[2].Line, all[3].Line})
 
+	for says, text := range map[string]string{
+		"the references lead in a circle": op("x-open-name: a.b", "responses: {200: {$ref: '#/components/responses/A'}}") +
+			"components: {responses: {A: {$ref: '#/components/responses/B'}, B: {$ref: '#/components/responses/A'}}}\n",
+		"no media type": op("x-open-name: a.b", "responses: {200: {content: {json: {schema: {type: string}}}}}"),
+	} {
+		all = mistakes(t, text)
+		require.Len(t, all, 1, all.Error())
+		require.Contains(t, all.Error(), says)
+	}
+
 	var lines []string
 	for i := range 300 {
 		lines = append(lines, "  /v1/a"+strconv.Itoa(i)+":", "    get: {}")

@@ -87,8 +87,20 @@ func (e *CatalogErrors) Add(one *CatalogError) {
 // Full tells whether no more mistakes are collected.
 func (e CatalogErrors) Full() bool { return len(e) >= maxCollected }
 
-// Sorted orders the mistakes by line and keeps the first ones.
+// Sorted orders the mistakes by line and keeps the first ones. One that was met
+// on several ways, as a $ref leads to, is told once.
 func (e CatalogErrors) Sorted() CatalogErrors {
+	type place struct {
+		Position
+		problem string
+	}
+	seen := map[place]bool{}
+	e = slices.DeleteFunc(e, func(one *CatalogError) bool {
+		at := place{one.Position, one.Problem}
+		again := seen[at]
+		seen[at] = true
+		return again
+	})
 	slices.SortStableFunc(e, func(a, b *CatalogError) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
