@@ -88,7 +88,10 @@ func (c *cli) apiStatus(name, short string) *cobra.Command {
 
 // setAPI changes an API's status. Without a version the only one is meant.
 func (c *cli) setAPI(ctx context.Context, cmd *cobra.Command, ref, state string, body any) error {
-	name, version, _ := strings.Cut(ref, "@")
+	name, version, err := apiRef(ref)
+	if err != nil {
+		return err
+	}
 	if version == "" {
 		only, err := c.api(ctx, name)
 		if err != nil {
@@ -105,9 +108,21 @@ func (c *cli) setAPI(ctx context.Context, cmd *cobra.Command, ref, state string,
 	})
 }
 
+// apiRef takes "name" or "name@version" apart.
+func apiRef(ref string) (name, version string, err error) {
+	name, version, _ = strings.Cut(ref, "@")
+	if name == "" {
+		return "", "", usagef("%q names no API; want NAME or NAME@VERSION, as trade.order.get@1.0", ref)
+	}
+	return name, version, nil
+}
+
 // api loads one API by "name" or "name@version".
 func (c *cli) api(ctx context.Context, ref string) (*platform.API, error) {
-	name, version, _ := strings.Cut(ref, "@")
+	name, version, err := apiRef(ref)
+	if err != nil {
+		return nil, err
+	}
 	path := "/apis/" + url.PathEscape(name)
 	if version != "" {
 		path += "/" + url.PathEscape(version)

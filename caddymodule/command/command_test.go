@@ -237,6 +237,8 @@ trade.order.get@1.0  GET     /v1/orders/{order_id}  trade    online  订单详�
 	run(t, addr, "apply", "-f", file, "--json").ok(t)
 
 	require.Contains(t, run(t, addr, "api", "show", "trade.order.get").ok(t), `"id": "1001"`)
+	require.Equal(t, "Error: API \"nope\": not found\n", run(t, addr, "api", "show", "nope").stderr)
+	require.Equal(t, "Error: API \"trade.order.get@2\": not found\n", run(t, addr, "api", "show", "trade.order.get@2").stderr)
 	require.Contains(t, run(t, addr, "api", "deprecate", "trade.order.get", "--sunset", "2027-06-30").ok(t), "2027-06-30 00:00:00Z")
 	require.Contains(t, run(t, addr, "api", "offline", "trade.order.get@1.0").ok(t), "offline")
 	require.Contains(t, run(t, addr, "api", "online", "trade.order.get@1.0").ok(t), "online")
@@ -349,6 +351,8 @@ func TestUsageErrors(t *testing.T) {
 		"bad limits":         {[]string{"limits", "set", "lots"}, "100/1m burst 200"},
 		"api without limits": {[]string{"plan", "put", "gold", "--api", "product.list"}, "NAME=LIMITS"},
 		"no file":            {[]string{"apply"}, "-f is missing"},
+		"API without a name": {[]string{"api", "show", "@1"}, `"@1" names no API; want NAME or NAME@VERSION`},
+		"status of no API":   {[]string{"api", "offline", "@1"}, `"@1" names no API`},
 		"absent file":        {[]string{"apply", "-f", "nope.yaml"}, "nope.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {

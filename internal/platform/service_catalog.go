@@ -57,7 +57,10 @@ func (c *Catalog) api(name, version string) (*API, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("API %q version %q: %w", name, version, ErrNotFound)
+		if version != "" {
+			name += "@" + version
+		}
+		return nil, fmt.Errorf("API %q: %w", name, ErrNotFound)
 	case 1:
 		return found[0], nil
 	}
