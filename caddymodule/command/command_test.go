@@ -284,6 +284,8 @@ product.list:    5/1h
 	require.Regexp(t, `(?m)^office +2 +203\.0\.113\.7 2001:db8::/32$`, run(t, addr, "ip-group", "list").ok(t))
 	require.Equal(t, "group:      office\naddresses:  203.0.113.7 198.51.100.0/24\n",
 		run(t, addr, "ip-group", "put", "office", "::ffff:203.0.113.7", "::ffff:198.51.100.0/120").ok(t))
+	require.Equal(t, "group:      office\naddresses:  203.0.113.7 198.51.100.0/24\n", run(t, addr, "ip-group", "show", "office").ok(t))
+	run(t, addr, "ip-group", "show", "nobody").failed(t, `ip group "nobody": not found`)
 	run(t, addr, "ip-group", "delete", "office").ok(t)
 }
 

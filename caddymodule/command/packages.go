@@ -90,13 +90,22 @@ func (c *cli) ipGroupCommand() *cobra.Command {
 				}
 				g.Rules = append(g.Rules, platform.IPRule{Prefix: prefix})
 			}
-			if err := c.call(ctx, http.MethodPut, "/ip-groups/"+url.PathEscape(g.Name), g, &g); err != nil {
-				return err
-			}
-			return c.print(cmd, g, func(w io.Writer) { facts(w, "group", g.Name, "addresses", groupRules(g)) })
+			return c.askIPGroup(ctx, cmd, http.MethodPut, g.Name, g)
 		})
-	return c.group("ip-group", "Manages named lists of addresses that apps share", list, put,
+	show := c.verb("show NAME", "Shows an IP group", "  caddy open-platform ip-group show office",
+		func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			return c.askIPGroup(ctx, cmd, http.MethodGet, args[0], nil)
+		})
+	return c.group("ip-group", "Manages named lists of addresses that apps share", list, show, put,
 		c.deletion("ip-group", "/ip-groups/", "  caddy open-platform ip-group delete office"))
+}
+
+func (c *cli) askIPGroup(ctx context.Context, cmd *cobra.Command, method, name string, body any) error {
+	var g platform.IPGroup
+	if err := c.call(ctx, method, "/ip-groups/"+url.PathEscape(name), body, &g); err != nil {
+		return err
+	}
+	return c.print(cmd, g, func(w io.Writer) { facts(w, "group", g.Name, "addresses", groupRules(g)) })
 }
 
 func groupRules(g platform.IPGroup) string {
