@@ -83,9 +83,17 @@ Exit codes: 0 done; 1 failed (the server said no, or a call was refused);
 		c.messageCommand(), c.deliveryCommand(), c.pushCommand())
 }
 
-// group makes a command that only holds others.
+// group makes a command that only holds others. Its examples are those of its
+// first two commands.
 func (c *cli) group(use, short string, children ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short}
+	var examples []string
+	for _, child := range children[:min(len(children), 2)] {
+		lines := strings.Split(child.Example, "\n")
+		// What makes a file to work with comes before some.
+		i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "  caddy ") })
+		examples = append(examples, lines[max(i, 0)])
+	}
+	cmd := &cobra.Command{Use: use, Short: short, Example: strings.Join(examples, "\n")}
 	c.asGroup(cmd)
 	cmd.AddCommand(children...)
 	return cmd
