@@ -227,48 +227,6 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_ = enc.Encode(body) // the client has gone, nobody is left to tell
 }
 
-// problem is the body of an error.
-type problem struct {
-	Error string `json:"error"`
-	// Field is what the user wrote wrongly.
-	Field string `json:"field,omitempty"`
-	// Errors lists all mistakes of a catalog file, one a line.
-	Errors []string `json:"errors,omitempty"`
-}
-
-// renderError answers a user's mistake with 400 and hands the rest to Caddy.
-func renderError(w http.ResponseWriter, err error) error {
-	if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
-		return apiErr
-	}
-	if mistakes, ok := errors.AsType[platform.CatalogErrors](err); ok {
-		status := http.StatusBadRequest
-		if errors.Is(err, platform.ErrConflict) {
-			status = http.StatusConflict
-		}
-		p := problem{Error: fmt.Sprintf("the catalog file has mistakes: %d", len(mistakes))}
-		for _, m := range mistakes {
-			p.Errors = append(p.Errors, m.Error())
-		}
-		writeJSON(w, status, p)
-		return nil
-	}
-	if field, ok := errors.AsType[*platform.FieldError](err); ok {
-		writeJSON(w, http.StatusBadRequest, problem{Error: err.Error(), Field: field.Field})
-		return nil
-	}
-	status := http.StatusInternalServerError
-	switch {
-	case errors.Is(err, platform.ErrNotFound):
-		status = http.StatusNotFound
-	case errors.Is(err, platform.ErrConflict):
-		status = http.StatusConflict
-	case errors.Is(err, platform.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		status = http.StatusServiceUnavailable
-	}
-	return caddy.APIError{HTTPStatus: status, Err: err}
-}
-
 // notRouted turns the mux's own 404 or 405 into an error; the Allow header
 // that the mux sets stays.
 func notRouted(h http.Handler, w http.ResponseWriter, r *http.Request) error {

@@ -2,17 +2,21 @@ package adminapi
 
 import (
 	"bytes"
+	"context"
 	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"net/http"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
@@ -21,6 +25,48 @@ const (
 	wantTime    = "RFC 3339: 2027-01-31T00:00:00Z"
 	wantNetwork = "a network like 203.0.113.0/24; one address is 203.0.113.7/32"
 )
+
+// problem is the body of an error.
+type problem struct {
+	Error string `json:"error"`
+	// Field is what the user wrote wrongly.
+	Field string `json:"field,omitempty"`
+	// Errors lists all mistakes of a catalog file, one a line.
+	Errors []string `json:"errors,omitempty"`
+}
+
+// renderError answers a user's mistake with 400 and hands the rest to Caddy.
+func renderError(w http.ResponseWriter, err error) error {
+	if apiErr, ok := errors.AsType[caddy.APIError](err); ok {
+		return apiErr
+	}
+	if mistakes, ok := errors.AsType[platform.CatalogErrors](err); ok {
+		status := http.StatusBadRequest
+		if errors.Is(err, platform.ErrConflict) {
+			status = http.StatusConflict
+		}
+		p := problem{Error: fmt.Sprintf("the catalog file has mistakes: %d", len(mistakes))}
+		for _, m := range mistakes {
+			p.Errors = append(p.Errors, m.Error())
+		}
+		writeJSON(w, status, p)
+		return nil
+	}
+	if field, ok := errors.AsType[*platform.FieldError](err); ok {
+		writeJSON(w, http.StatusBadRequest, problem{Error: err.Error(), Field: field.Field})
+		return nil
+	}
+	status := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, platform.ErrNotFound):
+		status = http.StatusNotFound
+	case errors.Is(err, platform.ErrConflict):
+		status = http.StatusConflict
+	case errors.Is(err, platform.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		status = http.StatusServiceUnavailable
+	}
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}
 
 // strict reads JSON in which no member may be unknown.
 func strict(data []byte, dst any) (*json.Decoder, error) {
