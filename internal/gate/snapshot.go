@@ -98,7 +98,7 @@ func (a *api) serves(now time.Time) bool {
 func (s *snapshot) named(name, version string, now time.Time) *api {
 	versions := s.names[name]
 	for _, a := range versions {
-		if version != "" && sameVersion(a.Version, version) {
+		if version != "" && platform.PlainVersion(a.Version) == platform.PlainVersion(version) {
 			return a
 		}
 		if version == "" && a.serves(now) {
@@ -117,11 +117,6 @@ func (s *snapshot) plan(name string) *platform.Plan {
 		return p
 	}
 	return s.plans[platform.DefaultPlan]
-}
-
-// sameVersion compares versions, where "1" stands for "1.0" too.
-func sameVersion(a, b string) bool {
-	return a == b || strings.TrimSuffix(a, ".0") == strings.TrimSuffix(b, ".0")
 }
 
 // compareVersions orders "1.0" < "1.9" < "1.10" < "2.0".
