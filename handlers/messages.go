@@ -182,7 +182,7 @@ func (h *Messages) acknowledge(r *http.Request, x *exchange) (any, error) {
 			return nil, &platform.FieldError{Field: fmt.Sprintf("deliveries.%d", i), Problem: "no delivery", Want: `the "delivery" of a message that was pulled`}
 		}
 	}
-	n, err := h.app.Messages().Store.Acknowledge(r.Context(), x.call.App().Number, ids)
+	n, err := h.app.Messages().Store.Acknowledge(r.Context(), x.call.App().Number, x.call.Environment, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -67,9 +67,9 @@ type Records interface {
 	// Undelivered lists deliveries of an app that neither arrived nor were
 	// acknowledged or cancelled, oldest first, with their bodies.
 	Undelivered(ctx context.Context, app uint64, e platform.Environment, topics []string, after Cursor, limit int) ([]Parcel, error)
-	// Acknowledge ends deliveries of an app that it pulled; it returns how many
-	// of them were live.
-	Acknowledge(ctx context.Context, app uint64, ids []DeliveryID) (int, error)
+	// Acknowledge ends deliveries of an app that it pulled, in the environment
+	// that it pulls in; it returns how many of them were live.
+	Acknowledge(ctx context.Context, app uint64, e platform.Environment, ids []DeliveryID) (int, error)
 
 	// Depth counts deliveries that wait, and tells when the oldest was due.
 	Depth(ctx context.Context) (Depth, error)

@@ -175,7 +175,7 @@ func (m *againModel) acknowledge() {
 			m.end(d, pusher.Acked)
 		}
 	}
-	n, err := m.Acknowledge(m.test.Context(), m.app.Number, ids)
+	n, err := m.Acknowledge(m.test.Context(), m.app.Number, platform.Production, ids)
 	require.NoError(m, err)
 	require.Equal(m, want, n)
 }

@@ -84,7 +84,7 @@ func testPushUnderWayAgain(t *testing.T, e engineTest) {
 	// none that is given later.
 	require.NoError(t, p.PushAgain(t.Context(), id))
 	stale := p.claim(t, "a")[0]
-	n, err := p.Acknowledge(t.Context(), p.app.Number, []pusher.DeliveryID{id})
+	n, err := p.Acknowledge(t.Context(), p.app.Number, platform.Production, []pusher.DeliveryID{id})
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.NoError(t, p.PushAgain(t.Context(), id))

@@ -61,7 +61,7 @@ func testPushConcurrently(t *testing.T, e engineTest) {
 	for _, s := range []*pushStore{p, second} {
 		spawn(func(round int) error { return deliver(s, round) })
 		spawn(func(round int) error { // in an order that is none
-			_, err := s.Acknowledge(t.Context(), p.app.Number, []pusher.DeliveryID{ids[(59+7*round)%60], ids[round], ids[30+round]})
+			_, err := s.Acknowledge(t.Context(), p.app.Number, platform.Production, []pusher.DeliveryID{ids[(59+7*round)%60], ids[round], ids[30+round]})
 			return err
 		})
 		spawn(func(round int) error { return s.PushAgain(t.Context(), ids[(round*11)%60]) })

@@ -61,19 +61,19 @@ func (r *reader) parcels(ctx context.Context, parcels *[]pusher.Parcel, table st
 		ORDER BY x.at, x.id LIMIT ?`, append(where.args, limit)...)
 }
 
-// Acknowledge ends deliveries of an app that it pulled, whether they live or
-// have failed, and returns how many. One that is under way meanwhile is
-// completed in vain.
-func (s *Store) Acknowledge(ctx context.Context, app uint64, ids []pusher.DeliveryID) (int, error) {
+// Acknowledge ends deliveries of an app in an environment that it pulled, whether
+// they live or have failed, and returns how many. One that is under way meanwhile
+// is completed in vain.
+func (s *Store) Acknowledge(ctx context.Context, app uint64, e platform.Environment, ids []pusher.DeliveryID) (int, error) {
 	total := 0
 	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
 		n := 0
 		err := s.pushing(ctx, func(c *conn) ([]uint64, error) {
-			ended, err := c.endLive(ctx, some, pusher.Acked, `d.app = ?`, int64(app))
+			ended, err := c.endLive(ctx, some, pusher.Acked, `d.app = ? AND d.environment = ?`, int64(app), string(e))
 			if err != nil {
 				return nil, err
 			}
-			failed, err := c.acknowledgeFailed(ctx, app, some)
+			failed, err := c.acknowledgeFailed(ctx, app, e, some)
 			if err != nil {
 				return nil, err
 			}
@@ -90,7 +90,7 @@ func (s *Store) Acknowledge(ctx context.Context, app uint64, ids []pusher.Delive
 
 // acknowledgeFailed ends those that have failed. One that was pushed again is
 // none of them.
-func (c *conn) acknowledgeFailed(ctx context.Context, app uint64, ids []pusher.DeliveryID) (int, error) {
+func (c *conn) acknowledgeFailed(ctx context.Context, app uint64, e platform.Environment, ids []pusher.DeliveryID) (int, error) {
 	list, args := idList(ids)
 	var failed []pusher.DeliveryID
 	lock := ""
@@ -103,7 +103,7 @@ func (c *conn) acknowledgeFailed(ctx context.Context, app uint64, ids []pusher.D
 		failed = append(failed, id)
 		return err
 	}, list+`SELECT d.at, d.id FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id
-		WHERE d.app = ? AND d.state = ? ORDER BY d.at, d.id`+lock, append(args, int64(app), uint8(pusher.Failed))...)
+		WHERE d.app = ? AND d.environment = ? AND d.state = ? ORDER BY d.at, d.id`+lock, append(args, int64(app), string(e), uint8(pusher.Failed))...)
 	if err != nil || len(failed) == 0 {
 		return 0, err
 	}

@@ -94,7 +94,10 @@ func testAcknowledge(t *testing.T, e engineTest) {
 	waiting := p.publish(t, "a", testTime)
 
 	all := []pusher.DeliveryID{foreign, moving, failed, arrived, waiting, moving, {At: 1, ID: 2}, {At: moving.At + 1, ID: moving.ID}}
-	n, err := p.Acknowledge(t.Context(), p.app.Number, all)
+	n, err := p.Acknowledge(t.Context(), p.app.Number, platform.Sandbox, all)
+	require.NoError(t, err)
+	require.Zero(t, n, "who comes with a sandbox credential")
+	n, err = p.Acknowledge(t.Context(), p.app.Number, platform.Production, all)
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
 	require.False(t, p.complete(t, work[0], pusher.Pending), "it is over")
@@ -108,10 +111,10 @@ func testAcknowledge(t *testing.T, e engineTest) {
 	require.Len(t, attempts, 1, "the attempt is on record all the same")
 	require.Empty(t, p.claim(t, "a"))
 	require.Zero(t, p.count(t, "push_failed"))
-	n, err = p.Acknowledge(t.Context(), p.app.Number, all)
+	n, err = p.Acknowledge(t.Context(), p.app.Number, platform.Production, all)
 	require.NoError(t, err)
 	require.Zero(t, n)
-	n, err = p.Acknowledge(t.Context(), p.app.Number, nil)
+	n, err = p.Acknowledge(t.Context(), p.app.Number, platform.Production, nil)
 	require.NoError(t, err)
 	require.Zero(t, n)
 	rest, err := p.Undelivered(t.Context(), p.app.Number, platform.Production, nil, pusher.Cursor{}, 0)
@@ -123,7 +126,7 @@ func testAcknowledge(t *testing.T, e engineTest) {
 	for range idBatch + 10 {
 		many = append(many, p.publish(t, "a", testTime))
 	}
-	n, err = p.Acknowledge(t.Context(), p.app.Number, many)
+	n, err = p.Acknowledge(t.Context(), p.app.Number, platform.Production, many)
 	require.NoError(t, err)
 	require.Equal(t, len(many), n)
 	require.Equal(t, 1, p.count(t, "push_queue"))
@@ -148,7 +151,7 @@ func testAcknowledgeOrdered(t *testing.T, e engineTest) {
 	}
 	require.ElementsMatch(t, ids[:2], claim())
 	require.Empty(t, claim())
-	n, err := p.Acknowledge(t.Context(), p.app.Number, []pusher.DeliveryID{ids[0], ids[2]})
+	n, err := p.Acknowledge(t.Context(), p.app.Number, platform.Production, []pusher.DeliveryID{ids[0], ids[2]})
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
 	require.Equal(t, ids[4:5], claim())
