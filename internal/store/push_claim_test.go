@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -135,14 +134,9 @@ func TestClaimActiveAlone(t *testing.T) {
 func TestClaimRevoked(t *testing.T) {
 	pushOn(t, func(p *pushTest) {
 		sub := p.subscribe(1)[0]
-		user := &platform.User{ID: "u1", Login: "u1", Status: platform.UserActive, CreatedAt: testTime, UpdatedAt: testTime}
-		put(p, p.Store, func(ctx context.Context, tx platform.Tx) error { return tx.PutUser(ctx, user) })
-		grant := func(id string, environment platform.Environment, expires time.Time) {
-			p.run(`INSERT INTO grants (id, user_id, app, environment, scopes, created_at, expires_at) VALUES (?, 'u1', ?, ?, '["trade"]', 1, ?)`,
-				id, int64(p.app.Number), string(environment), expires.UnixMicro())
-		}
-		grant("live", platform.Production, p.now().Add(time.Hour))
-		grant("over", platform.Sandbox, p.now().Add(-time.Hour))
+		p.user(platform.UserActive)
+		p.grant("live", platform.Production, p.now().Add(time.Hour))
+		p.grant("over", platform.Sandbox, p.now().Add(-time.Hour))
 		granted, err := p.Granted(p.Context(), platform.Production, []string{"u1", "u1", "nobody", "\x00"})
 		require.NoError(p, err)
 		require.Equal(p, []platform.Grant{{
@@ -173,8 +167,7 @@ func TestClaimRevoked(t *testing.T) {
 		require.Equal(p, []bool{true}, p.complete(done(w[0], pusher.Pending, 0)))
 
 		for _, status := range []platform.UserStatus{platform.UserDisabled, platform.UserActive} {
-			user.Status = status
-			put(p, p.Store, func(ctx context.Context, tx platform.Tx) error { return tx.PutUser(ctx, user) })
+			p.user(status)
 			granted, err = p.Granted(p.Context(), platform.Production, []string{"u1"})
 			require.NoError(p, err)
 			require.Equal(p, status == platform.UserDisabled, len(granted) == 0)

@@ -40,6 +40,16 @@ const (
 	grantedSQLite = grantQuery + ` WHERE g.user_id IN ` + listed + ` AND g.environment = ? AND ` + grantHolds + `?`
 )
 
+// onlyGranted leaves out deliveries d that need a grant which does not hold now.
+// The condition is a value: for an EXISTS PostgreSQL may read the grants of all.
+func (s *Store) onlyGranted(where *conditions) {
+	now, args := `?`, []any{s.now().UnixMicro()}
+	if s.pool != nil {
+		now, args = sqlNow, nil
+	}
+	where.add(`(d.grant_id IS NULL OR (SELECT 1 FROM grants g WHERE g.id = d.grant_id AND `+grantHolds+now+`) = 1)`, args...)
+}
+
 // Granted lists the grants of the users that hold now.
 func (s *Store) Granted(ctx context.Context, e platform.Environment, users []string) (grants []platform.Grant, err error) {
 	users = slices.Clone(users)

@@ -14,9 +14,9 @@ import (
 )
 
 // Undelivered lists deliveries of an app that neither arrived nor were
-// acknowledged or cancelled, oldest first: those that live and those that
-// failed. Both are found by an index in the order of the list, however much
-// waits and has been delivered.
+// acknowledged or cancelled, and whose grants hold, oldest first: those that live
+// and those that failed. Both are found by an index in the order of the list,
+// however much waits and has been delivered.
 func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environment, topics []string, after pusher.Cursor, limit int) ([]pusher.Parcel, error) {
 	limit = listLimit(limit)
 	parcels := []pusher.Parcel{}
@@ -30,6 +30,7 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 		list, _ := json.Marshal(topics) // strings cannot fail
 		rest.add(`d.topic`+s.engine.among, string(list))
 	}
+	s.onlyGranted(&rest)
 	err := s.look(ctx, func(r *reader) error {
 		for _, table := range []string{"push_queue", "push_failed"} {
 			var where conditions

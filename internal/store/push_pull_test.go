@@ -76,6 +76,44 @@ func testUndelivered(t *testing.T, e engineTest) {
 	require.Len(t, pull(0), 4)
 }
 
+// What a merchant authorized no longer is not pulled, whether it waits or has
+// failed.
+func TestPullRevoked(t *testing.T) {
+	pushOn(t, func(p *pushTest) {
+		sub := p.subscribe(1)[0]
+		p.user(platform.UserActive)
+		p.grant("live", platform.Production, p.now().Add(time.Hour))
+		p.grant("over", platform.Sandbox, p.now().Add(-time.Hour))
+		grants := []string{"live", "over", "gone", ""}
+		for _, grant := range slices.Concat(grants, grants) {
+			m := p.message("", sub)
+			m.Deliveries[0].Grant = grant
+			p.publish(m)
+		}
+		for _, w := range p.claim(endpoint(sub)).Work[:4] {
+			p.complete(done(w, pusher.Failed, 0))
+		}
+		pulled := func(want ...int64) {
+			p.Helper()
+			parcels, err := p.Undelivered(p.Context(), p.app.Number, platform.Production, nil, pusher.Cursor{}, 0)
+			require.NoError(p, err)
+			var got []int64
+			for _, parcel := range parcels {
+				got = append(got, parcel.Message.ID)
+			}
+			require.ElementsMatch(p, want, got)
+		}
+		first := p.seen - 7
+		pulled(first, first+3, first+4, first+7)
+		p.user(platform.UserDisabled)
+		pulled(first+3, first+7)
+		p.user(platform.UserActive)
+		pulled(first, first+3, first+4, first+7)
+		p.run(`UPDATE grants SET revoked_at = ? WHERE id = 'live'`, p.now().UnixMicro())
+		pulled(first+3, first+7)
+	})
+}
+
 // What was acknowledged is never attempted again, whatever is under way; and
 // nobody acknowledges twice, or what is not theirs.
 func testAcknowledge(t *testing.T, e engineTest) {

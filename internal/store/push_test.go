@@ -64,6 +64,20 @@ func (p *pushTest) subscribe(n int) []uint64 {
 	return numbers
 }
 
+// user saves the merchant u1.
+func (p *pushTest) user(status platform.UserStatus) {
+	p.Helper()
+	user := &platform.User{ID: "u1", Login: "u1", Status: status, CreatedAt: testTime, UpdatedAt: testTime}
+	put(p, p.Store, func(ctx context.Context, tx platform.Tx) error { return tx.PutUser(ctx, user) })
+}
+
+// grant saves an authorization of the app by u1.
+func (p *pushTest) grant(id string, environment platform.Environment, expires time.Time) {
+	p.Helper()
+	p.run(`INSERT INTO grants (id, user_id, app, environment, scopes, created_at, expires_at) VALUES (?, 'u1', ?, ?, '["trade"]', 1, ?)`,
+		id, int64(p.app.Number), string(environment), expires.UnixMicro())
+}
+
 // message is a message with a delivery for each of the subscriptions.
 func (p *pushTest) message(key string, subscriptions ...uint64) pusher.Publication {
 	p.seen++
