@@ -4,6 +4,8 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 const (
@@ -23,22 +25,28 @@ func (id MessageID) String() string { return formatID(messagePrefix, id.At, id.I
 // String is "dlv_" and 26 characters; it sorts by time.
 func (id DeliveryID) String() string { return formatID(deliveryPrefix, id.At, id.ID) }
 
-// ParseMessageID reads what MessageID.String writes.
+// ParseMessageID reads what MessageID.String writes; anything else is a
+// *platform.FieldError of the field id.
 func ParseMessageID(s string) (MessageID, error) {
 	at, id, ok := parseID(messagePrefix, s)
 	if !ok {
-		return MessageID{}, fmt.Errorf("%.40q is no message ID; it is %q and %d characters", s, messagePrefix, idDigits)
+		return MessageID{}, noID(messagePrefix, s)
 	}
 	return MessageID{at, id}, nil
 }
 
-// ParseDeliveryID reads what DeliveryID.String writes.
+// ParseDeliveryID reads what DeliveryID.String writes; anything else is a
+// *platform.FieldError of the field id.
 func ParseDeliveryID(s string) (DeliveryID, error) {
 	at, id, ok := parseID(deliveryPrefix, s)
 	if !ok {
-		return DeliveryID{}, fmt.Errorf("%.40q is no delivery ID; it is %q and %d characters", s, deliveryPrefix, idDigits)
+		return DeliveryID{}, noID(deliveryPrefix, s)
 	}
 	return DeliveryID{at, id}, nil
+}
+
+func noID(prefix, s string) error {
+	return &platform.FieldError{Field: "id", Problem: fmt.Sprintf("%.40q is none", s), Want: fmt.Sprintf("%s and %d characters, as lists show it", prefix, idDigits)}
 }
 
 func formatID(prefix string, at, id int64) string {

@@ -2,6 +2,7 @@ package pusher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -75,13 +76,13 @@ func (m *Manager) filter(ctx context.Context, q Query) (f Filter, err error) {
 	for _, name := range q.States {
 		state, err := ParseState(name)
 		if err != nil {
-			return f, err
+			return f, named("states", err)
 		}
 		f.States = append(f.States, state)
 	}
 	if q.Message != "" {
 		if f.Message, err = ParseMessageID(q.Message); err != nil {
-			return f, err
+			return f, named("message", err)
 		}
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
@@ -266,7 +267,10 @@ func (m *Manager) wake() {
 	}
 }
 
-// named gives the mistake the name under which the user wrote it.
+// named gives a mistake the name under which the user wrote it.
 func named(field string, err error) error {
-	return &platform.FieldError{Field: field, Problem: err.Error(), Want: "the \"next\" of the page before"}
+	if mistake, ok := errors.AsType[*platform.FieldError](err); ok {
+		return &platform.FieldError{Field: field, Problem: mistake.Problem, Want: mistake.Want}
+	}
+	return err
 }

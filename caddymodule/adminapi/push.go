@@ -24,6 +24,11 @@ func selection(r *http.Request, names ...string) (pusher.Query, platform.Page, e
 	}
 	if states := values["state"]; states != "" {
 		q.States = strings.Split(states, ",")
+		for _, state := range q.States {
+			if _, err := pusher.ParseState(state); err != nil { // names the parameter, not the field of a job
+				return q, p, err
+			}
+		}
 	}
 	times := url.Values{"since": {values["since"]}, "until": {values["until"]}}
 	if q.Since, err = moment(times, "since"); err != nil {

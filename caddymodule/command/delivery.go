@@ -67,8 +67,8 @@ func deliveryTable(w io.Writer, list []adminapi.Delivery) {
 }
 
 func (c *cli) deliveryShow() *cobra.Command {
-	return c.verb("show ID", "Shows a delivery with every attempt, and what is posted", `  caddy open-platform delivery show dlv_01kb3v5x2c9g0a1b2c3d4e5f6
-  caddy open-platform delivery show dlv_01kb3v5x2c9g0a1b2c3d4e5f6 --json`,
+	return c.verb("show ID", "Shows a delivery with every attempt, and what is posted", `  caddy open-platform delivery show dlv_0036cm8627ac00000000000008
+  caddy open-platform delivery show dlv_0036cm8627ac00000000000008 --json`,
 		func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			var d adminapi.DeliveryDetails
 			if err := c.call(ctx, http.MethodGet, "/deliveries/"+url.PathEscape(args[0]), nil, &d); err != nil {
@@ -109,7 +109,7 @@ func showDelivery(w io.Writer, d *adminapi.Delivery) {
 }
 
 func (c *cli) deliveryVerb(name, short string) *cobra.Command {
-	return c.verb(name+" ID", short, `  caddy open-platform delivery `+name+` dlv_01kb3v5x2c9g0a1b2c3d4e5f6`,
+	return c.verb(name+" ID", short, `  caddy open-platform delivery `+name+` dlv_0036cm8627ac00000000000008`,
 		func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			var d adminapi.Delivery
 			if err := c.call(ctx, http.MethodPost, "/deliveries/"+url.PathEscape(args[0])+"/"+name, nil, &d); err != nil {

@@ -117,8 +117,8 @@ func countText(states map[string]int) string {
 }
 
 func (c *cli) messageShow() *cobra.Command {
-	return c.verb("show ID", "Shows a message as it was published, and its deliveries", `  caddy open-platform message show msg_01kb3v5x2c9g0a1b2c3d4e5f6
-  caddy open-platform message show msg_01kb3v5x2c9g0a1b2c3d4e5f6 --json`,
+	return c.verb("show ID", "Shows a message as it was published, and its deliveries", `  caddy open-platform message show msg_0036cm8627ac0ihga0a2dq65pk
+  caddy open-platform message show msg_0036cm8627ac0ihga0a2dq65pk --json`,
 		func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			var m adminapi.MessageDetails
 			if err := c.call(ctx, http.MethodGet, "/messages/"+url.PathEscape(args[0]), nil, &m); err != nil {
@@ -135,7 +135,7 @@ func (c *cli) messageShow() *cobra.Command {
 
 func (c *cli) messagePush() *cobra.Command {
 	var detach bool
-	cmd := c.verb("push ID", "Pushes a message again to every app that got it, or should have", `  caddy open-platform message push msg_01kb3v5x2c9g0a1b2c3d4e5f6`,
+	cmd := c.verb("push ID", "Pushes a message again to every app that got it, or should have", `  caddy open-platform message push msg_0036cm8627ac0ihga0a2dq65pk`,
 		func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			var j adminapi.Job
 			if err := c.call(ctx, http.MethodPost, "/messages/"+url.PathEscape(args[0])+"/push", nil, &j); err != nil {
