@@ -47,48 +47,47 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if body[0] != '[' {
-		var one messageBody
-		if err := d.Decode(&one); err != nil {
-			return nil, false, messageMistake(err)
+		one, err := readMessage(d, environment)
+		if err != nil {
+			return nil, false, err
 		}
-		messages = append(messages, one.message(environment))
-		return messages, false, atEnd(d)
+		return []pusher.Message{one}, false, atEnd(d)
 	}
 	if _, err := d.Token(); err != nil {
-		return nil, true, messageMistake(err)
+		return nil, true, noJSON(err)
 	}
-	mistakes := map[int]error{}
 	for i := 0; d.More(); i++ {
 		if i == maxBatch {
 			return nil, true, &platform.FieldError{Field: "body", Problem: fmt.Sprintf("more than %d messages", maxBatch), Want: "several requests"}
 		}
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, true, messageMistake(err)
+		one, err := readMessage(d, environment)
+		if err != nil {
+			return nil, true, err
 		}
-		one, strict := messageBody{}, json.NewDecoder(bytes.NewReader(raw))
-		strict.DisallowUnknownFields()
-		if err := strict.Decode(&one); err != nil {
-			mistakes[i] = messageMistake(err)
-		}
-		messages = append(messages, one.message(environment))
+		messages = append(messages, one)
 	}
 	if _, err := d.Token(); err != nil {
-		return nil, true, messageMistake(err)
+		return nil, true, noJSON(err)
 	}
-	switch {
-	case len(mistakes) > 0:
-		return nil, true, &pusher.BatchError{Mistakes: mistakes}
-	case len(messages) == 0:
+	if len(messages) == 0 {
 		return nil, true, &platform.FieldError{Field: "body", Problem: "an empty array", Want: "at least one message"}
 	}
 	return messages, true, atEnd(d)
 }
 
-func (m *messageBody) message(environment platform.Environment) pusher.Message {
-	return pusher.Message{
-		Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Time: m.Time, Data: m.Data, Idempotency: m.ID,
+// readMessage reads the next message. What is wrong with it the message tells; an
+// error says that this is no JSON.
+func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Message, error) {
+	var m messageBody
+	err := d.Decode(&m)
+	message := pusher.Message{Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Time: m.Time, Data: m.Data, Idempotency: m.ID}
+	if err == nil {
+		return message, nil
 	}
+	if message.Mistake = messageMistake(err); message.Mistake == nil {
+		return message, noJSON(err)
+	}
+	return message, nil
 }
 
 // atEnd refuses anything behind the message.
@@ -99,17 +98,25 @@ func atEnd(d *json.Decoder) error {
 	return nil
 }
 
-// messageMistake words an error of encoding/json for the publisher.
+// messageMistake words what encoding/json says of a message that is JSON; nil where
+// it is none.
 func messageMistake(err error) error {
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		if wrong.Field == "" {
+			return &platform.FieldError{Field: "message", Problem: "is a JSON " + wrong.Value, Want: "a JSON object"}
+		}
 		return &platform.FieldError{Field: wrong.Field, Problem: "is a JSON " + wrong.Value, Want: "a string"}
 	}
 	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
 		return &platform.FieldError{Field: strings.Trim(name, `"`), Problem: "unknown field", Want: "topic, user, data, id, key or time"}
 	}
-	if _, ok := errors.AsType[*time.ParseError](err); ok {
+	if _, ok := errors.AsType[*time.ParseError](err); ok || strings.HasPrefix(err.Error(), "Time.UnmarshalJSON") {
 		return &platform.FieldError{Field: "time", Problem: "is no time", Want: "RFC 3339: 2027-01-31T08:00:00Z"}
 	}
+	return nil
+}
+
+func noJSON(err error) error {
 	return &platform.FieldError{Field: "body", Problem: "no valid JSON: " + err.Error(), Want: "a message as a JSON object, or an array of them"}
 }
 

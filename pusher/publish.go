@@ -56,7 +56,10 @@ func (p *Pusher) check(ctx context.Context, messages []Message) ([]*topic, error
 	for i := range messages {
 		m := &messages[i]
 		found[i] = catalog.byName[m.Topic]
-		mistake := checkMessage(m, found[i], now)
+		mistake := m.Mistake
+		if mistake == nil {
+			mistake = checkMessage(m, found[i], now)
+		}
 		if mistake == nil && m.Check {
 			if mistake, err = found[i].checkSchema(m.Data); err != nil {
 				return nil, fmt.Errorf("publishing: %w", err)

@@ -41,6 +41,9 @@ type Message struct {
 	// Check asks Publish to compare Data with the topic's schema. It is not
 	// stored.
 	Check bool
+	// Mistake is what was wrong with it when it was read; Publish refuses it with
+	// all others. It is not stored.
+	Mistake error
 }
 
 // NewDelivery is a delivery that a message makes.
