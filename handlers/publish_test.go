@@ -115,6 +115,12 @@ func TestPublishRefusals(t *testing.T) {
 		require.Equal(t, http.StatusAccepted, rec.Code)
 		require.Contains(t, rec.Body.String(), `"duplicate":true`)
 		refused(t, publish(`{"topic":"shop.news","id":"one","data":{"title":"b"}}`), 409, "message_conflict")
+
+		// All of them are told.
+		require.Equal(t, http.StatusAccepted, publish(strings.ReplaceAll(first, "one", "two")).Code)
+		other := func(id string) string { return `{"topic":"shop.news","id":"` + id + `","data":{"title":"c"}}` }
+		rec = publish(`[` + strings.Join([]string{other("one"), other("three"), other("two")}, ",") + `]`)
+		require.Equal(t, map[int]string{0: "id", 2: "id"}, mistakesOf(t, rec, 409, "message_conflict"))
 	})
 	t.Run("what is right", func(t *testing.T) {
 		rec := w.do(publishRequest("10.1.2.3", `[{"topic":"shop.news","data":{"title":"a"}},{"topic":"shop.news","data":{"title":"b"}}]`))

@@ -71,7 +71,7 @@ func (j *joiner) leave(ctx context.Context, me *joined) BatchResult {
 		}
 	}
 	j.mu.Unlock()
-	return BatchResult{Err: ctx.Err(), Conflict: -1}
+	return BatchResult{Err: ctx.Err()}
 }
 
 // take returns those that are served together, the leader first.
@@ -116,7 +116,7 @@ func (j *joiner) serve(ctx context.Context, group []*joined) BatchResult {
 	j.mu.Unlock()
 	for i, g := range group {
 		if err != nil {
-			g.result = BatchResult{Err: err, Conflict: -1}
+			g.result = BatchResult{Err: err}
 		} else {
 			g.result = results[i]
 		}

@@ -2,7 +2,6 @@ package pusher
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -138,11 +137,14 @@ func (m *memory) Publish(ctx context.Context, batches []Batch) ([]BatchResult, e
 
 func (m *memory) publish(b Batch) BatchResult {
 	var r BatchResult
-	r.Conflict = -1
 	for i, p := range b {
 		if first, ok := m.ids[p.Message.Idempotency]; ok && p.Message.Idempotency != "" && m.messages[first].Digest != p.Message.Digest {
-			return BatchResult{Err: fmt.Errorf("id: %w", platform.ErrConflict), Conflict: i}
+			r.Conflicts = append(r.Conflicts, i)
 		}
+	}
+	if len(r.Conflicts) > 0 {
+		r.Err = platform.ErrConflict
+		return r
 	}
 	for _, p := range b {
 		if first, ok := m.ids[p.Message.Idempotency]; ok && p.Message.Idempotency != "" {

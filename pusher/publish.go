@@ -29,10 +29,10 @@ func (p *Pusher) Publish(ctx context.Context, messages []Message) ([]Receipt, er
 		return nil, err
 	}
 	result := p.joiner.publish(ctx, batch)
+	if len(result.Conflicts) > 0 {
+		return nil, conflicts(messages, result.Conflicts)
+	}
 	if result.Err != nil {
-		if result.Conflict >= 0 && result.Conflict < len(messages) {
-			return nil, &BatchError{Mistakes: map[int]error{result.Conflict: result.Err}}
-		}
 		return nil, result.Err
 	}
 	p.wakePublished(batch, result.Receipts)
@@ -80,6 +80,17 @@ func (p *Pusher) check(ctx context.Context, messages []Message) ([]*topic, error
 		return nil, &BatchError{Mistakes: mistakes}
 	}
 	return found, p.name(messages)
+}
+
+// conflicts says which ids were used before.
+func conflicts(messages []Message, which []int) *BatchError {
+	mistakes := make(map[int]error)
+	for _, i := range which {
+		mistakes[i] = fmt.Errorf("%w: %w", platform.ErrConflict, &platform.FieldError{
+			Field: "id", Problem: fmt.Sprintf("%q belongs to another message", messages[i].Idempotency), Want: "an id for each message",
+		})
+	}
+	return &BatchError{Mistakes: mistakes}
 }
 
 // name gives messages their IDs: the time, and a random number.

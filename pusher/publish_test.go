@@ -173,7 +173,7 @@ func TestPublishersJoin(t *testing.T) {
 			sizes = append(sizes, len(batches))
 			out := make([]BatchResult, len(batches))
 			for i, b := range batches {
-				out[i] = BatchResult{Receipts: []Receipt{{ID: b[0].Message.ID}}, Conflict: -1}
+				out[i] = BatchResult{Receipts: []Receipt{{ID: b[0].Message.ID}}}
 			}
 			return out, nil
 		}}

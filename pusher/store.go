@@ -77,9 +77,9 @@ type BatchResult struct {
 	Receipts []Receipt
 	// Err says why nothing of the batch was saved.
 	Err error
-	// Conflict is the index of the message whose Idempotency belongs to other
-	// content; -1 where none does. Err then wraps platform.ErrConflict.
-	Conflict int
+	// Conflicts are the indexes of the messages whose Idempotency belongs to other
+	// content. Err then wraps platform.ErrConflict.
+	Conflicts []int
 }
 
 // Receipt is the acknowledgement of one message.

@@ -27,13 +27,13 @@ func (s *Store) Publish(ctx context.Context, batches []pusher.Batch) ([]pusher.B
 	switch {
 	case !errors.Is(err, platform.ErrConflict):
 	case len(batches) == 1: // something that the database cannot keep
-		return []pusher.BatchResult{{Err: fmt.Errorf("publishing: %w", err), Conflict: -1}}, nil
+		return []pusher.BatchResult{{Err: fmt.Errorf("publishing: %w", err)}}, nil
 	default: // of one of them; the others are not to blame
 		results = make([]pusher.BatchResult, 0, len(batches))
 		for i := range batches {
 			one, err := s.Publish(ctx, batches[i:i+1])
 			if err != nil {
-				one = []pusher.BatchResult{{Err: err, Conflict: -1}}
+				one = []pusher.BatchResult{{Err: err}}
 			}
 			results = append(results, one...)
 		}
@@ -71,8 +71,9 @@ func judge(batches []pusher.Batch, known map[idempotencyKey]published) []pusher.
 }
 
 func judgeBatch(batch pusher.Batch, known map[idempotencyKey]published) pusher.BatchResult {
-	r := pusher.BatchResult{Receipts: make([]pusher.Receipt, len(batch)), Conflict: -1}
+	r := pusher.BatchResult{Receipts: make([]pusher.Receipt, len(batch))}
 	var added []idempotencyKey
+	var conflicts []int
 	for i := range batch {
 		m := &batch[i].Message
 		r.Receipts[i] = pusher.Receipt{ID: m.ID, Deliveries: len(batch[i].Deliveries)}
@@ -88,13 +89,16 @@ func judgeBatch(batch pusher.Batch, known map[idempotencyKey]published) pusher.B
 		case first.digest == m.Digest:
 			r.Receipts[i] = pusher.Receipt{ID: first.id, Duplicate: true}
 		default:
-			for _, key := range added {
-				delete(known, key)
-			}
-			return pusher.BatchResult{Err: fmt.Errorf("the id %q belongs to another message: %w", m.Idempotency, platform.ErrConflict), Conflict: i}
+			conflicts = append(conflicts, i)
 		}
 	}
-	return r
+	if len(conflicts) == 0 {
+		return r
+	}
+	for _, key := range added {
+		delete(known, key)
+	}
+	return pusher.BatchResult{Err: fmt.Errorf("ids belong to other messages: %w", platform.ErrConflict), Conflicts: conflicts}
 }
 
 // fresh gives all messages that are to be saved to fn.

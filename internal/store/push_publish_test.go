@@ -66,12 +66,12 @@ func TestIdempotency(t *testing.T) {
 		again := func(m pusher.Publication) pusher.Receipt { return pusher.Receipt{ID: m.Message.ID, Duplicate: true} }
 		saved := func(r pusher.BatchResult, receipts ...pusher.Receipt) {
 			p.Helper()
-			require.Equal(p, pusher.BatchResult{Receipts: receipts, Conflict: -1}, r)
+			require.Equal(p, pusher.BatchResult{Receipts: receipts}, r)
 		}
-		refused := func(r pusher.BatchResult, index int) {
+		refused := func(r pusher.BatchResult, which ...int) {
 			p.Helper()
 			require.ErrorIs(p, r.Err, platform.ErrConflict)
-			require.Equal(p, index, r.Conflict)
+			require.Equal(p, which, r.Conflicts)
 			require.Empty(p, r.Receipts)
 		}
 		first := p.named("a", "1", sub)
@@ -89,13 +89,13 @@ func TestIdempotency(t *testing.T) {
 		r := publish(
 			pusher.Batch{b, p.named("b", "1", sub), d},
 			pusher.Batch{p.named("x", "1", sub), p.named("a", "2", sub)},
-			pusher.Batch{p.named("y", "1", sub), p.named("y", "2", sub)},
+			pusher.Batch{p.named("y", "1", sub), p.named("y", "2", sub), p.named("a", "3", sub), p.named("a", "1", sub), p.named("y", "1", sub)},
 			pusher.Batch{c, p.named("a", "1", sub), p.named("b", "1", sub)},
 			pusher.Batch{p.named("b", "2", sub)},
 		)
 		saved(r[0], fresh(b), again(b), fresh(d))
 		refused(r[1], 1)
-		refused(r[2], 1)
+		refused(r[2], 1, 2)
 		saved(r[3], fresh(c), again(first), again(b))
 		refused(r[4], 0)
 
@@ -175,7 +175,7 @@ func TestPublishUnstorable(t *testing.T) {
 	r, err := p.Publish(p.Context(), []pusher.Batch{{good, bad}, {p.message("", sub)}})
 	require.NoError(t, err)
 	require.ErrorIs(t, r[0].Err, platform.ErrConflict)
-	require.Equal(t, -1, r[0].Conflict)
+	require.Empty(t, r[0].Conflicts)
 	require.NoError(t, r[1].Err)
 	require.Equal(t, 1, p.count(`SELECT count(*) FROM push_messages`))
 }
