@@ -15,13 +15,13 @@ type Directory interface {
 	// App loads an app by its ID or its appKey.
 	App(ctx context.Context, ref string) (*platform.App, error)
 	Subscription(ctx context.Context, id string) (*platform.Subscription, error)
-	// Note leaves an entry in the audit log.
-	Note(ctx context.Context, actor, action, target string, after any) error
+	// Note does something and leaves an entry in the audit log, unless do fails.
+	Note(ctx context.Context, actor, action, target string, after any, do func() error) error
 }
 
 // Manager is what staff do with messages and deliveries: look them up and push
-// them again. Each push leaves an entry in the audit log, before it is made. A
-// mistake in the input is a *platform.FieldError.
+// them again. Each change leaves an entry in the audit log. A mistake in the input
+// is a *platform.FieldError.
 type Manager struct {
 	// Store keeps them. Required, as is Directory.
 	Store     Store
@@ -188,10 +188,7 @@ func (m *Manager) change(ctx context.Context, actor, action, id string, do func(
 	if _, err := m.Store.Delivery(ctx, did); err != nil {
 		return nil, err
 	}
-	if err := m.Directory.Note(ctx, actor, action, id, nil); err != nil {
-		return nil, err
-	}
-	if err := do(ctx, did); err != nil {
+	if err := m.Directory.Note(ctx, actor, action, id, nil, func() error { return do(ctx, did) }); err != nil {
 		return nil, err
 	}
 	m.wake()
@@ -231,11 +228,9 @@ func (m *Manager) StartJob(ctx context.Context, actor string, cause Cause, q Que
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Directory.Note(ctx, actor, "push."+cause.String(), id, q); err != nil {
-		return nil, err
-	}
 	job := &Job{ID: id, Cause: cause, Filter: f, State: JobRunning, Actor: actor}
-	if err := m.Store.CreateJob(ctx, job); err != nil {
+	err = m.Directory.Note(ctx, actor, "push."+cause.String(), id, q, func() error { return m.Store.CreateJob(ctx, job) })
+	if err != nil {
 		return nil, err
 	}
 	m.wake()
@@ -251,10 +246,7 @@ func (m *Manager) SetJob(ctx context.Context, actor, id string, state JobState) 
 	if verb == "" {
 		return nil, &platform.FieldError{Field: "state", Problem: fmt.Sprintf("%q cannot be asked for", state), Want: "running, paused or cancelled"}
 	}
-	if err := m.Directory.Note(ctx, actor, "push."+verb, id, nil); err != nil {
-		return nil, err
-	}
-	if err := m.Store.SetJob(ctx, id, state); err != nil {
+	if err := m.Directory.Note(ctx, actor, "push."+verb, id, nil, func() error { return m.Store.SetJob(ctx, id, state) }); err != nil {
 		return nil, err
 	}
 	m.wake()

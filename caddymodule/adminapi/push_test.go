@@ -1,6 +1,7 @@
 package adminapi_test
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"strings"
@@ -8,8 +9,50 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
+
+// newDelivery is an endpoint with a delivery that waits, and the app that it is for.
+func newDelivery(t *testing.T) (s testServer, app string, id string) {
+	t.Helper()
+	s, app = newShop(t)
+	made := s.do(t, "POST", "/subscriptions", fmt.Sprintf(`{"app":%q,"url":"https://erp.example.com/push","topics":["trade.order.created"]}`, app))
+	sub, err := s.Platform.Service().Subscription(t.Context(), made["subscription"].(map[string]any)["id"].(string))
+	require.NoError(t, err)
+	m := pusher.Message{ID: pusher.MessageID{At: adminapitest.Now().UnixMicro(), ID: 1}, Environment: platform.Sandbox, Topic: "trade.order.created", User: "usr_1", Data: []byte(`{}`)}
+	results, err := s.Platform.Store().Publish(t.Context(), []pusher.Batch{{{Message: m, Deliveries: []pusher.NewDelivery{
+		{Subscription: sub.Number, App: sub.AppNumber, Body: []byte(`{}`)},
+	}}}})
+	require.NoError(t, err)
+	require.NoError(t, results[0].Err)
+	return s, app, s.do(t, "GET", "/deliveries?message="+m.ID.String(), "")["deliveries"].([]any)[0].(map[string]any)["id"].(string)
+}
+
+// TestAdminPushAudit: the audit log has what was done, and nothing that was refused.
+func TestAdminPushAudit(t *testing.T) {
+	s, app, id := newDelivery(t)
+	job := s.do(t, "POST", "/push/jobs", fmt.Sprintf(`{"cause":"repush","app":%q}`, app))["id"].(string)
+	for call, target := range map[string]string{
+		"/push/jobs/" + job + "/cancel": job, "/deliveries/" + id + "/cancel": id,
+	} {
+		s.do(t, "POST", call, "")
+		status, out, _ := s.ask(t, "POST", call, "")
+		require.Equal(t, http.StatusConflict, status, out)
+		entries := s.do(t, "GET", "/audit?target="+target, "")["entries"].([]any)
+		actions := []string{}
+		for _, e := range entries {
+			actions = append(actions, e.(map[string]any)["action"].(string))
+		}
+		require.Equal(t, map[string][]string{job: {"push.cancel", "push.repush"}, id: {"delivery.cancel"}}[target], actions)
+	}
+	for _, verb := range []string{"pause", "resume"} {
+		status, _, _ := s.ask(t, "POST", "/push/jobs/"+job+"/"+verb, "")
+		require.Equal(t, http.StatusConflict, status)
+		require.Empty(t, s.do(t, "GET", "/audit?action=push."+verb, "")["entries"])
+	}
+}
 
 // TestAdminPushMistakes: what the user wrote wrongly is named as it was written.
 func TestAdminPushMistakes(t *testing.T) {
