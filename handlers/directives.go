@@ -23,7 +23,7 @@ func init() {
 	caddy.RegisterModule(Problem{})
 	caddy.RegisterModule(Health{})
 	caddy.RegisterModule(Publish{})
-	caddy.RegisterModule(Messages{})
+	caddy.RegisterModule(new(Messages))
 
 	httpcaddyfile.RegisterDirective("open_gate", parseGate)
 	httpcaddyfile.RegisterHandlerDirective("open_ip", parseIP)

@@ -9,11 +9,13 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddy-openplatform/openplatform/internal/gate"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -31,6 +33,9 @@ import (
 // It has no settings.
 type Messages struct {
 	stage
+	logger *zap.Logger
+	// toldGone is when the log was last told of deliveries without a message.
+	toldGone atomic.Int64
 }
 
 // Bounds of a pull.
@@ -41,15 +46,20 @@ const (
 	maxPullTopics = 1000
 	maxAck        = 1000
 	maxAckBody    = 256 << 10
+	// tellGone is how often the log is told of deliveries without a message.
+	tellGone = time.Hour
 )
 
 // CaddyModule returns the Caddy module information.
-func (Messages) CaddyModule() caddy.ModuleInfo {
+func (*Messages) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.open_messages", New: func() caddy.Module { return new(Messages) }}
 }
 
 // Provision sets up the handler.
-func (h *Messages) Provision(ctx caddy.Context) error { return h.provision(ctx) }
+func (h *Messages) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	return h.provision(ctx)
+}
 
 // ServeHTTP answers an app.
 func (h *Messages) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
@@ -92,7 +102,8 @@ type pulled struct {
 	Body json.RawMessage `json:"body"`
 }
 
-// list answers with what has not arrived.
+// list answers with what has not arrived. A delivery whose message is gone, and that
+// was kept in no form that the app can read still, is left out: it is lost.
 func (h *Messages) list(r *http.Request, x *exchange) (any, error) {
 	q, err := readListQuery(r.URL.RawQuery)
 	if err != nil {
@@ -111,15 +122,29 @@ func (h *Messages) list(r *http.Request, x *exchange) (any, error) {
 	for i := range parcels {
 		parcel := &parcels[i]
 		body, err := p.Reseal(r.Context(), app, parcel.Message, parcel.Body, parcel.KeyNumber)
+		if errors.Is(err, platform.ErrNotFound) {
+			h.gone(parcel)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, pulled{parcel.ID.String(), parcel.Message.String(), parcel.Topic, parcel.Created, body})
 	}
-	if len(list) == q.limit {
-		next = list[len(list)-1].Delivery
+	if len(parcels) == q.limit {
+		next = parcels[len(parcels)-1].ID.String()
 	}
 	return map[string]any{"messages": list, "next": next}, nil
+}
+
+// gone tells the log that a delivery cannot be pulled: of one, for the others are
+// likely to have the same cause, and each pull meets them again.
+func (h *Messages) gone(parcel *pusher.Parcel) {
+	told, now := h.toldGone.Load(), time.Now()
+	if now.Before(time.Unix(told, 0).Add(tellGone)) || !h.toldGone.CompareAndSwap(told, now.Unix()) {
+		return
+	}
+	h.logger.Warn("a delivery cannot be pulled: its message is gone", zap.Stringer("delivery", parcel.ID), zap.Stringer("message", parcel.Message))
 }
 
 // listQuery is what a list is asked for.
