@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -196,7 +197,11 @@ func (h *Messages) acknowledge(r *http.Request, x *exchange) (any, error) {
 		Deliveries []string `json:"deliveries"`
 	}
 	if err := json.Unmarshal(body, &asked); err != nil {
-		return nil, &platform.FieldError{Field: "body", Problem: "no valid JSON", Want: `{"deliveries":["dlv_…"]}`}
+		mistake := &platform.FieldError{Field: "body", Problem: "no valid JSON", Want: `{"deliveries":["dlv_…"]}`}
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			mistake.Field, mistake.Problem = cmp.Or(wrong.Field, "body"), "is a JSON "+wrong.Value
+		}
+		return nil, mistake
 	}
 	if n := len(asked.Deliveries); n == 0 || n > maxAck {
 		return nil, &platform.FieldError{Field: "deliveries", Problem: fmt.Sprintf("%d of them", n), Want: fmt.Sprintf("1 to %d", maxAck)}

@@ -81,3 +81,16 @@ func TestPullWithoutMessage(t *testing.T) {
 	require.Equal(t, 1, strings.Count(string(logged), "its message is gone"), string(logged))
 	require.Contains(t, string(logged), ids[1])
 }
+
+// TestAcknowledgeMistakes: what is JSON is not said to be none.
+func TestAcknowledgeMistakes(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:9", "open_sign sandbox\nopen_messages")
+	_, c := w.app(platform.Sandbox)
+	for body, want := range map[string]string{
+		`{`: "body: no valid JSON; ", `5`: "body: is a JSON number; ", `{"deliveries":5}`: "deliveries: is a JSON number; ",
+		`{"deliveries":["foo"]}`: "deliveries.0: no delivery; ",
+	} {
+		detail := refused(t, w.do(c.request(t, http.MethodPost, "/v1/messages/ack", body)), http.StatusBadRequest, "request_malformed")
+		require.Contains(t, detail, want, body)
+	}
+}
