@@ -62,6 +62,17 @@ func TestQuickstart(t *testing.T) {
 		require.Contains(t, stdout, "api_unknown")
 	})
 
+	t.Run("messages are posted to one path", func(t *testing.T) {
+		for path, want := range map[string]int{"/messages": http.StatusBadRequest, "/message": http.StatusNotFound, "/": http.StatusNotFound} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.fill("http://127.0.0.1:%publish%")+path, strings.NewReader("{}"))
+			require.NoError(t, err)
+			resp, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, want, resp.StatusCode, path)
+		}
+	})
+
 	t.Run("curl and openssl sign too", func(t *testing.T) {
 		out := n.cli("quickstart", "--url", sandbox+"/v1/products?category=handset&page=1", "--wait", patience.String())
 		steps := strings.Split(out, "\n\n")
