@@ -9,8 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
-	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
@@ -19,15 +17,8 @@ func newDelivery(t *testing.T) (s testServer, app string, id string) {
 	t.Helper()
 	s, app = newShop(t)
 	made := s.do(t, "POST", "/subscriptions", fmt.Sprintf(`{"app":%q,"url":"https://erp.example.com/push","topics":["trade.order.created"]}`, app))
-	sub, err := s.Platform.Service().Subscription(t.Context(), made["subscription"].(map[string]any)["id"].(string))
-	require.NoError(t, err)
-	m := pusher.Message{ID: pusher.MessageID{At: adminapitest.Now().UnixMicro(), ID: 1}, Environment: platform.Sandbox, Topic: "trade.order.created", User: "usr_1", Data: []byte(`{}`)}
-	results, err := s.Platform.Store().Publish(t.Context(), []pusher.Batch{{{Message: m, Deliveries: []pusher.NewDelivery{
-		{Subscription: sub.Number, App: sub.AppNumber, Body: []byte(`{}`)},
-	}}}})
-	require.NoError(t, err)
-	require.NoError(t, results[0].Err)
-	return s, app, s.do(t, "GET", "/deliveries?message="+m.ID.String(), "")["deliveries"].([]any)[0].(map[string]any)["id"].(string)
+	_, id = s.Platform.Publish(t, made["subscription"].(map[string]any)["id"].(string))
+	return s, app, id
 }
 
 // TestAdminPushAudit: the audit log has what was done, and nothing that was refused.

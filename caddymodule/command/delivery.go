@@ -84,21 +84,29 @@ func (c *cli) deliveryShow() *cobra.Command {
 				fmt.Fprintln(w)
 				rows := make([][]string, 0, len(d.AttemptLog))
 				for _, a := range d.AttemptLog {
-					status, said := "", a.Response
+					status := ""
 					if a.Status != 0 {
 						status = strconv.Itoa(a.Status)
 					}
-					if a.Error != "" {
-						said = a.Error
-					}
 					rows = append(rows, []string{
 						strconv.Itoa(a.Number), a.Cause.String(), date(a.StartedAt), fmt.Sprintf("%.1f ms", a.DurationMS), a.Address, status,
-						string(a.ErrorClass), a.Node, said,
+						string(a.ErrorClass), a.Node, a.Error, beginning(a.Response),
 					})
 				}
-				table(w, []string{"ATTEMPT", "CAUSE", "STARTED", "TOOK", "ADDRESS", "STATUS", "FAILURE", "NODE", "ANSWER"}, rows)
+				table(w, []string{"ATTEMPT", "CAUSE", "STARTED", "TOOK", "ADDRESS", "STATUS", "FAILURE", "NODE", "REASON", "ANSWER"}, rows)
 			})
 		})
+}
+
+// answerShown is how many characters of an answer a table shows.
+const answerShown = 200
+
+// beginning is the first of a long text. JSON has all of it.
+func beginning(text string) string {
+	if runes := []rune(text); len(runes) > answerShown {
+		return string(runes[:answerShown]) + "…"
+	}
+	return text
 }
 
 func showDelivery(w io.Writer, d *adminapi.Delivery) {

@@ -1,16 +1,20 @@
 package command
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi"
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
@@ -65,4 +69,40 @@ func TestNoID(t *testing.T) {
 		require.Contains(t, r.stderr, "is none; want", args)
 	}
 	run(t, addr, "delivery", "show", "dlv_0036cm8627ac00000000000008").failed(t, "not found")
+}
+
+// newDelivery is an admin endpoint with an app, its subscription, and a delivery
+// that waits.
+func newDelivery(t *testing.T) (s *adminapitest.Server, addr, app, sub, delivery string) {
+	t.Helper()
+	s, addr, app = shop(t)
+	out := run(t, addr, "subscription", "create", "--app", app, "--url", "https://erp.example.com/push", "--topic", "trade.order.created", "--json").ok(t)
+	var made adminapi.SubscriptionWithKeys
+	require.NoError(t, json.Unmarshal([]byte(out), &made))
+	_, delivery = s.Platform.Publish(t, made.Subscription.ID)
+	return s, addr, app, made.Subscription.ID, delivery
+}
+
+// TestDeliveryShow: what the endpoint said tells why it failed.
+func TestDeliveryShow(t *testing.T) {
+	s, addr, _, sub, delivery := newDelivery(t)
+	run(t, addr, "subscription", "verify", sub).ok(t)
+	store := s.Platform.Store()
+	found, err := s.Platform.Service().Subscription(t.Context(), sub)
+	require.NoError(t, err)
+	r, err := store.Claim(t.Context(), pusher.Claim{Node: "n1", Lease: time.Minute, Endpoints: []pusher.Endpoint{{Subscription: found.Number, Room: 1, Concurrency: 1}}})
+	require.NoError(t, err)
+	require.Len(t, r.Work, 1)
+	_, err = store.Complete(t.Context(), []pusher.Completion{{
+		ID: r.Work[0].ID, Subscription: found.Number, Fence: r.Work[0].Fence, State: pusher.Failed, Attempt: &pusher.Attempt{
+			Number: 1, Started: adminapitest.Now(), Status: 500, Class: pusher.ErrStatus, Error: "answered 500 Internal Server Error",
+			Response: []byte("no such\norder" + strings.Repeat("x", 4000)), Node: "n1",
+		},
+	}})
+	require.NoError(t, err)
+	out := run(t, addr, "delivery", "show", delivery).ok(t)
+	require.Contains(t, out, "answered 500 Internal Server Error")
+	require.Contains(t, out, "no such orderxxx")
+	require.NotContains(t, out, strings.Repeat("x", 200))
+	require.Contains(t, run(t, addr, "delivery", "show", delivery, "--json").ok(t), strings.Repeat("x", 4000))
 }

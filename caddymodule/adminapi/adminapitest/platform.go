@@ -174,6 +174,25 @@ func (p *Platform) Messages() *pusher.Manager {
 	return &pusher.Manager{Store: p.store, Directory: p.service, Rand: cryptorand.Reader}
 }
 
+// Publish makes a message of the subscription's first topic with a delivery that
+// waits, and returns their IDs.
+func (p *Platform) Publish(t *testing.T, subscription string) (message, delivery string) {
+	t.Helper()
+	sub, err := p.service.Subscription(t.Context(), subscription)
+	require.NoError(t, err)
+	m := pusher.Message{
+		ID: pusher.MessageID{At: Now().UnixMicro(), ID: 1}, Environment: sub.Environment, Topic: sub.Topics[0], User: "usr_1", Data: []byte(`{}`),
+	}
+	results, err := p.store.Publish(t.Context(), []pusher.Batch{{{Message: m, Deliveries: []pusher.NewDelivery{
+		{Subscription: sub.Number, App: sub.AppNumber, Body: []byte(`{}`)},
+	}}}})
+	require.NoError(t, err)
+	require.NoError(t, results[0].Err)
+	records, err := p.store.Deliveries(t.Context(), pusher.Filter{Message: m.ID}, pusher.Cursor{}, 1)
+	require.NoError(t, err)
+	return m.ID.String(), records[0].ID.String()
+}
+
 // PushStats are those of a pusher that did nothing.
 func (p *Platform) PushStats() pusher.Stats { return pusher.Stats{} }
 
