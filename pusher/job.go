@@ -24,9 +24,11 @@ type Job struct {
 	ID string `json:"id"`
 	// Cause is Manual (any state), Repush (failed ones) or Reset (new
 	// deliveries for all, linked to the old).
-	Cause  Cause    `json:"-"`
-	Filter Filter   `json:"-"`
-	State  JobState `json:"state"`
+	Cause  Cause  `json:"-"`
+	Filter Filter `json:"-"`
+	// Query is the filter in the words of who asked for it.
+	Query Query    `json:"filter"`
+	State JobState `json:"state"`
 	// Actor is who asked for it.
 	Actor string `json:"actor"`
 	// Total is how many the filter selected when it began; Done is how many

@@ -228,7 +228,7 @@ func (m *Manager) StartJob(ctx context.Context, actor string, cause Cause, q Que
 	if err != nil {
 		return nil, err
 	}
-	job := &Job{ID: id, Cause: cause, Filter: f, State: JobRunning, Actor: actor}
+	job := &Job{ID: id, Cause: cause, Filter: f, Query: q, State: JobRunning, Actor: actor}
 	err = m.Directory.Note(ctx, actor, "push."+cause.String(), id, q, func() error { return m.Store.CreateJob(ctx, job) })
 	if err != nil {
 		return nil, err

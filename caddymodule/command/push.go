@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,8 +108,19 @@ func (c *cli) follow(ctx context.Context, cmd *cobra.Command, j *adminapi.Job, d
 }
 
 func showJob(w io.Writer, j *adminapi.Job) {
-	facts(w, "job", j.ID, "cause", j.Cause.String(), "state", string(j.State), "pushed again", fmt.Sprintf("%d of %d", j.Done, j.Total),
-		"asked for by", j.Actor, "created", date(j.CreatedAt), "updated", date(j.UpdatedAt))
+	facts(w, slices.Concat([]string{"job", j.ID, "cause", j.Cause.String()}, selects(&j.Query), []string{
+		"state", string(j.State), "pushed again", fmt.Sprintf("%d of %d", j.Done, j.Total),
+		"asked for by", j.Actor, "created", date(j.CreatedAt), "updated", date(j.UpdatedAt),
+	})...)
+}
+
+// selects is what a job was asked to push again: names and values, which may be
+// empty.
+func selects(q *pusher.Query) []string {
+	return []string{
+		"app", q.App, "subscription", q.Subscription, "environment", q.Environment, "topic", q.Topic, "user", q.User, "message", q.Message,
+		"states", strings.Join(q.States, " "), "since", date(q.Since), "until", date(q.Until),
+	}
 }
 
 func (c *cli) jobList() *cobra.Command {
@@ -122,9 +134,17 @@ func (c *cli) jobList() *cobra.Command {
 				rows := make([][]string, 0, len(page.Jobs))
 				for i := range page.Jobs {
 					j := &page.Jobs[i]
-					rows = append(rows, []string{j.ID, date(j.CreatedAt), j.Cause.String(), string(j.State), fmt.Sprintf("%d/%d", j.Done, j.Total), j.Actor})
+					var filter []string
+					for pair := range slices.Chunk(selects(&j.Query), 2) {
+						if pair[1] != "" {
+							filter = append(filter, pair[0]+" "+pair[1])
+						}
+					}
+					rows = append(rows, []string{
+						j.ID, date(j.CreatedAt), j.Cause.String(), string(j.State), fmt.Sprintf("%d/%d", j.Done, j.Total), j.Actor, strings.Join(filter, ", "),
+					})
 				}
-				table(w, []string{"ID", "CREATED", "CAUSE", "STATE", "DONE", "ACTOR"}, rows)
+				table(w, []string{"ID", "CREATED", "CAUSE", "STATE", "DONE", "ACTOR", "FILTER"}, rows)
 			})
 		})
 }

@@ -106,3 +106,23 @@ func TestDeliveryShow(t *testing.T) {
 	require.NotContains(t, out, strings.Repeat("x", 200))
 	require.Contains(t, run(t, addr, "delivery", "show", delivery, "--json").ok(t), strings.Repeat("x", 4000))
 }
+
+// TestJobFilter: a job tells what it was asked to push again.
+func TestJobFilter(t *testing.T) {
+	_, addr, app, sub, _ := newDelivery(t)
+	out := run(t, addr, "push", "manual", "--app", app, "--subscription", sub, "--topic", "trade.order.created", "--state", "failed,cancelled",
+		"--since", "2027-01-31T07:00:00Z", "--until", "2027-01-31T09:00:00Z", "--detach", "--json").ok(t)
+	var job adminapi.Job
+	require.NoError(t, json.Unmarshal([]byte(out), &job))
+	at := adminapitest.Now()
+	require.Equal(t, pusher.Query{
+		App: app, Subscription: sub, Topic: "trade.order.created", States: []string{"failed", "cancelled"}, Since: at.Add(-time.Hour), Until: at.Add(time.Hour),
+	}, job.Query)
+	shown := run(t, addr, "push", "job", job.ID, "--detach").ok(t)
+	for _, line := range []string{
+		"app: +" + app, "subscription: +" + sub, "topic: +trade.order.created", "states: +failed cancelled", "since: +2027-01-31 07:00:00Z", "until: +2027-01-31 09:00:00Z",
+	} {
+		require.Regexp(t, "(?m)^"+line+"$", shown)
+	}
+	require.Contains(t, run(t, addr, "push", "jobs").ok(t), "app "+app+", subscription "+sub+", topic trade.order.created, states failed cancelled, since 2027-01-31 07:00:00Z, until")
+}

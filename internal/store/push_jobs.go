@@ -15,7 +15,8 @@ import (
 // countPatience bounds the count with which a job begins.
 const countPatience = 10 * time.Minute
 
-// storedFilter is a filter as push_jobs keeps it. Times are in microseconds.
+// storedFilter is a job's filter as push_jobs keeps it, and how it was asked for.
+// Times are in microseconds.
 type storedFilter struct {
 	App          uint64               `json:"app,omitempty"`
 	Subscription uint64               `json:"subscription,omitempty"`
@@ -27,12 +28,13 @@ type storedFilter struct {
 	Until        int64                `json:"until,omitempty"`
 	MessageAt    int64                `json:"message_at,omitempty"`
 	MessageID    int64                `json:"message_id,omitempty"`
+	Query        pusher.Query         `json:"query,omitzero"`
 }
 
-func filterText(f pusher.Filter) (string, error) {
+func filterText(f pusher.Filter, q pusher.Query) (string, error) {
 	stored := storedFilter{
 		App: f.App, Subscription: f.Subscription, Environment: f.Environment, Topic: f.Topic, User: f.User,
-		Since: micros(f.Since).Int64, Until: micros(f.Until).Int64, MessageAt: f.Message.At, MessageID: f.Message.ID,
+		Since: micros(f.Since).Int64, Until: micros(f.Until).Int64, MessageAt: f.Message.At, MessageID: f.Message.ID, Query: q,
 	}
 	for _, state := range statesOf(f) {
 		stored.States = append(stored.States, int(state))
@@ -42,10 +44,10 @@ func filterText(f pusher.Filter) (string, error) {
 }
 
 // parseFilter is the opposite of filterText.
-func parseFilter(text string) (pusher.Filter, error) {
+func parseFilter(text string) (pusher.Filter, pusher.Query, error) {
 	var stored storedFilter
 	if err := json.Unmarshal([]byte(text), &stored); err != nil {
-		return pusher.Filter{}, fmt.Errorf("reading the filter of a job: %w", err)
+		return pusher.Filter{}, pusher.Query{}, fmt.Errorf("reading the filter of a job: %w", err)
 	}
 	f := pusher.Filter{
 		App: stored.App, Subscription: stored.Subscription, Environment: stored.Environment, Topic: stored.Topic, User: stored.User,
@@ -56,7 +58,7 @@ func parseFilter(text string) (pusher.Filter, error) {
 	for _, state := range stored.States {
 		f.States = append(f.States, pusher.State(state))
 	}
-	return f, nil
+	return f, stored.Query, nil
 }
 
 // savedJob is a job with how far it has come.
@@ -77,7 +79,7 @@ func scanJob(rows *sql.Rows) (savedJob, error) {
 		return j, err
 	}
 	j.CreatedAt, j.UpdatedAt = fromMicros(created), fromMicros(updated)
-	j.Filter, err = parseFilter(filter)
+	j.Filter, j.Query, err = parseFilter(filter)
 	return j, err
 }
 
@@ -136,7 +138,7 @@ func (s *Store) createJob(ctx context.Context, j *pusher.Job) error {
 	if err != nil {
 		return err
 	}
-	filter, err := filterText(saved.Filter)
+	filter, err := filterText(saved.Filter, saved.Query)
 	if err != nil {
 		return err
 	}
