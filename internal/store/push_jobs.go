@@ -83,19 +83,23 @@ func scanJob(rows *sql.Rows) (savedJob, error) {
 	return j, err
 }
 
-// selection is what the job pushes again: of a reset the originals, so that a
-// second one does not repeat what the first one repeated.
-func (j *savedJob) selection() selection {
+// jobSelection is what a job pushes again: of a reset the originals, so that a
+// second one does not repeat what the first one repeated. But for a manual push,
+// an app gets nothing again that it would not get now.
+func (s *Store) jobSelection(j *savedJob) selection {
 	f := j.Filter
 	if j.Cause == pusher.Repush {
 		f.States = []pusher.State{pusher.Failed}
 	}
-	s := selectDeliveries(f)
+	sel := selectDeliveries(f)
 	if j.Cause == pusher.Reset {
-		s.rest.add(`d.origin_id IS NULL`)
+		sel.rest.add(`d.origin_id IS NULL`)
 	}
-	s.rest.add(s.alias+`.id <= ? AND s.number IS NOT NULL`, j.endID)
-	return s
+	if j.Cause != pusher.Manual {
+		s.onlyEntitled(&sel.rest)
+	}
+	sel.rest.add(sel.alias+`.id <= ? AND s.number IS NOT NULL`, j.endID)
+	return sel
 }
 
 // CreateJob saves a job, and sets its Total, State and times. It ends at the
@@ -131,7 +135,7 @@ func (s *Store) createJob(ctx context.Context, j *pusher.Job) error {
 		if saved.Filter.Until.IsZero() || saved.Filter.Until.After(end) {
 			saved.Filter.Until = end
 		}
-		sel := saved.selection()
+		sel := s.jobSelection(&saved)
 		where := sel.indexed.and(sel.rest)
 		return r.one(ctx, []any{&saved.Total}, `SELECT count(*) FROM `+sel.from+stateJoins+where.String(), where.args...)
 	})
@@ -258,7 +262,7 @@ func (c *conn) lockJob(ctx context.Context) (*savedJob, error) {
 
 // stepJob does a step and moves the cursor.
 func (s *Store) stepJob(ctx context.Context, c *conn, j *savedJob, limit int) ([]uint64, error) {
-	sel := j.selection()
+	sel := s.jobSelection(j)
 	sel.indexed.newerThan(sel.alias, j.cursor)
 	// The last delivery that this step looks at; none is the end.
 	var last pusher.Cursor

@@ -43,11 +43,28 @@ const (
 // onlyGranted leaves out deliveries d that need a grant which does not hold now.
 // The condition is a value: for an EXISTS PostgreSQL may read the grants of all.
 func (s *Store) onlyGranted(where *conditions) {
-	now, args := `?`, []any{s.now().UnixMicro()}
-	if s.pool != nil {
-		now, args = sqlNow, nil
-	}
+	now, args := s.sqlTime()
 	where.add(`(d.grant_id IS NULL OR (SELECT 1 FROM grants g WHERE g.id = d.grant_id AND `+grantHolds+now+`) = 1)`, args...)
+}
+
+// onlyEntitled leaves out deliveries d that would not be made now, as their app, its
+// subscription and the merchant stand.
+func (s *Store) onlyEntitled(where *conditions) {
+	s.onlyGranted(where)
+	where.add(`(SELECT 1 FROM subscription_topics st WHERE st.app = d.app AND st.environment = d.environment AND st.topic = d.topic
+		AND st.subscription = d.subscription) = 1`)
+	now, args := s.sqlTime()
+	where.add(`((SELECT t.package FROM topics t WHERE t.name = d.topic) = '`+platform.BasicPackage+`' OR
+		(SELECT 1 FROM topics t JOIN app_packages a ON a.package = t.package WHERE t.name = d.topic AND a.app = d.app
+			AND coalesce(a.valid_from <= `+now+`, true) AND coalesce(a.valid_until > `+now+`, true)) = 1)`, slices.Concat(args, args)...)
+}
+
+// sqlTime is the time by which deliveries are due, in a statement.
+func (s *Store) sqlTime() (now string, args []any) {
+	if s.pool != nil {
+		return sqlNow, nil
+	}
+	return `?`, []any{s.now().UnixMicro()}
 }
 
 // Granted lists the grants of the users that hold now.

@@ -109,7 +109,7 @@ func testPushPlans(t *testing.T, e engineTest) {
 		"app's all":  {savedJob{Job: pusher.Job{Cause: pusher.Manual, Filter: pusher.Filter{App: app}}}, "app_at_id_idx|push_deliveries_app"},
 		"app's live": {savedJob{Job: pusher.Job{Cause: pusher.Manual, Filter: pusher.Filter{App: app, States: live}}}, "push_queue_pull"},
 	} {
-		sel := c.job.selection()
+		sel := p.jobSelection(&c.job)
 		sel.indexed.newerThan(sel.alias, after)
 		requireIndexed(t, p, name, c.index, p.plan(t, `SELECT `+sel.alias+`.at FROM `+sel.from+sel.indexed.String()+sel.oldestFirst()+` LIMIT 1 OFFSET ?`,
 			append(slices.Clone(sel.indexed.args), 999)...), true)
