@@ -27,8 +27,8 @@ type messageBody struct {
 	// ID makes a message that is published twice one message.
 	ID string `json:"id"`
 	// Key orders messages for subscriptions that ask for it.
-	Key  string    `json:"key"`
-	Time time.Time `json:"time"`
+	Key  string     `json:"key"`
+	Time *time.Time `json:"time"`
 }
 
 // receiptBody tells that a message was accepted.
@@ -80,12 +80,18 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Message, error) {
 	var m messageBody
 	err := d.Decode(&m)
-	message := pusher.Message{Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Time: m.Time, Data: m.Data, Idempotency: m.ID}
-	if err == nil {
+	message := pusher.Message{Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Data: m.Data, Idempotency: m.ID}
+	if err != nil {
+		if message.Mistake = messageMistake(err); message.Mistake == nil {
+			return message, noJSON(err)
+		}
 		return message, nil
 	}
-	if message.Mistake = messageMistake(err); message.Mistake == nil {
-		return message, noJSON(err)
+	if m.Time != nil {
+		message.Time = *m.Time
+		if m.Time.IsZero() {
+			message.Mistake = pusher.BadTime(*m.Time)
+		}
 	}
 	return message, nil
 }

@@ -77,6 +77,7 @@ func TestPublishRefusals(t *testing.T) {
 		"a wrong type":       {`[{"topic":1,"data":{}}]`, 400, "message_invalid", map[int]string{0: "topic"}},
 		"no time":            {`[{"topic":"shop.news","data":{"title":"a"},"time":"soon"}]`, 400, "message_invalid", map[int]string{0: "time"}},
 		"a time as number":   {`[{"topic":"shop.news","data":{"title":"a"},"time":5}]`, 400, "message_invalid", map[int]string{0: "time"}},
+		"the first time":     {`[{"topic":"shop.news","data":{"title":"a"},"time":"0001-01-01T00:00:00Z"}]`, 400, "message_invalid", map[int]string{0: "time"}},
 		"a number":           {`5`, 400, "message_invalid", map[int]string{0: "message"}},
 		"a wrong field":      {`{"topic":"shop.news","data":{"title":"a"},"user":5}`, 400, "message_invalid", map[int]string{0: "user"}},
 		"many mistakes": {

@@ -56,9 +56,15 @@ func checkContent(m *Message, now time.Time) error {
 	case m.Time.IsZero():
 		return nil
 	case m.Time.Year() < 1970 || m.Time.After(now.Add(maxAhead)):
-		return &platform.FieldError{Field: "time", Problem: "it is " + m.Time.UTC().Format(time.RFC3339), Want: "when it happened, from 1970 on and not in the future"}
+		return BadTime(m.Time)
 	}
 	return nil
+}
+
+// BadTime is the mistake of a message that happened at such a time. Who reads
+// messages needs it for the zero time, which in a Message stands for none.
+func BadTime(t time.Time) error {
+	return &platform.FieldError{Field: "time", Problem: "it is " + t.UTC().Format(time.RFC3339), Want: "when it happened, from 1970 on and not in the future"}
 }
 
 func checkText(field, s string) error {
