@@ -16,9 +16,6 @@ import (
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
-// maxBatch is how many messages one request may have.
-const maxBatch = 1000
-
 // messageBody is a message as publishers write it.
 type messageBody struct {
 	Topic string          `json:"topic"`
@@ -57,8 +54,8 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 		return nil, true, noJSON(err)
 	}
 	for i := 0; d.More(); i++ {
-		if i == maxBatch {
-			return nil, true, &platform.FieldError{Field: "body", Problem: fmt.Sprintf("more than %d messages", maxBatch), Want: "several requests"}
+		if i == pusher.MaxBatch {
+			return nil, true, &platform.FieldError{Field: "body", Problem: fmt.Sprintf("more than %d messages", pusher.MaxBatch), Want: "several requests"}
 		}
 		one, err := readMessage(d, environment)
 		if err != nil {
