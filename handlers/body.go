@@ -124,7 +124,7 @@ const believed = 32 << 10
 
 // readAll reads up to limit bytes; size is what was announced, or -1.
 func readAll(r io.Reader, size, limit int64) (data []byte, err error) {
-	n := 0
+	var n int
 	if 0 <= size && size <= believed {
 		data = make([]byte, size)
 		n, err = io.ReadFull(r, data)
