@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -236,52 +234,6 @@ func TestManyRequestsAtOnce(t *testing.T) {
 	a := sender.send(t.Context(), postTo(t, s.URL))
 	require.Equal(t, NoError, a.class, "what is under way while it is closed")
 	require.Zero(t, sender.idle.order.Len(), "and does not wait afterwards")
-}
-
-// pipe is a connection and what tells of its end.
-func pipe(to target) (*connection, func() bool) {
-	ours, theirs := net.Pipe()
-	return newConnection(ours, &dialed{Conn: ours}, to), func() bool {
-		_ = theirs.SetReadDeadline(time.Now().Add(time.Millisecond))
-		_, err := theirs.Read(make([]byte, 1))
-		return errors.Is(err, io.EOF)
-	}
-}
-
-func TestIdleConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, b, c := target{hostPort: "a:443"}, target{hostPort: "b:443"}, target{hostPort: "c:443"}
-		i := newIdleConnections(3)
-		first, firstEnded := pipe(a)
-		second, secondEnded := pipe(b)
-		third, thirdEnded := pipe(b)
-		i.put(first)
-		pass(idleTimeout / 2)
-		i.put(second)
-		i.put(third)
-		require.Nil(t, i.take(c))
-		require.Nil(t, i.take(target{hostPort: "b:443", plain: true}))
-		require.Same(t, third, i.take(b), "the one that waited least")
-		i.put(third)
-		pass(idleTimeout/2 + time.Second)
-		require.True(t, firstEnded(), "it waited for long")
-		require.False(t, secondEnded())
-		require.Nil(t, i.take(a))
-
-		fourth, fourthEnded := pipe(c)
-		fifth, fifthEnded := pipe(c)
-		i.put(fourth)
-		i.put(fifth)
-		require.True(t, secondEnded(), "there are too many")
-		require.False(t, thirdEnded())
-		i.close()
-		for _, ended := range []func() bool{thirdEnded, fourthEnded, fifthEnded} {
-			require.True(t, ended())
-		}
-		late, lateEnded := pipe(c)
-		i.put(late)
-		require.True(t, lateEnded())
-	})
 }
 
 // answering is a connection whose other side has said all that it will say.

@@ -15,7 +15,7 @@ const (
 )
 
 // idleConnections wait for another request, up to a number: then the one goes that
-// has waited longest.
+// has waited longest. All workers share the lock, so none is closed under it.
 type idleConnections struct {
 	most int
 
@@ -50,22 +50,29 @@ func (i *idleConnections) take(to target) *connection {
 	}
 }
 
-// put lets a connection wait.
+// put lets a connection wait. The one that is too many is closed.
 func (i *idleConnections) put(c *connection) {
+	if over := i.add(c); over != nil {
+		over.close()
+	}
+}
+
+// add returns the one that is too many; nil where there is room.
+func (i *idleConnections) add(c *connection) (over *connection) {
 	c.since = time.Now()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed {
-		c.close()
-		return
+		return c
 	}
 	i.hosts[c.to] = append(i.hosts[c.to], i.order.PushBack(c))
 	if i.order.Len() > i.most {
-		i.remove(i.oldest().to, 0).close()
+		over = i.remove(i.oldest().to, 0)
 	}
 	if i.timer == nil {
 		i.timer = time.AfterFunc(idleTimeout, i.sweep)
 	}
+	return over
 }
 
 // remove takes one of those to a host out.
@@ -90,20 +97,33 @@ func (i *idleConnections) oldest() *connection {
 
 // sweep closes those that have waited for long.
 func (i *idleConnections) sweep() {
+	for _, c := range i.takeOld() {
+		c.close()
+	}
+}
+
+func (i *idleConnections) takeOld() (old []*connection) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for c := i.oldest(); c != nil; c = i.oldest() {
 		if left := idleTimeout - time.Since(c.since); left > 0 {
 			i.timer.Reset(left)
-			return
+			return old
 		}
-		i.remove(c.to, 0).close()
+		old = append(old, i.remove(c.to, 0))
 	}
 	i.timer = nil
+	return old
 }
 
 // close closes all that wait, and lets none wait any more.
 func (i *idleConnections) close() {
+	for _, c := range i.takeAll() {
+		c.close()
+	}
+}
+
+func (i *idleConnections) takeAll() (all []*connection) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.closed = true
@@ -111,6 +131,7 @@ func (i *idleConnections) close() {
 		i.timer.Stop()
 	}
 	for c := i.oldest(); c != nil; c = i.oldest() {
-		i.remove(c.to, 0).close()
+		all = append(all, i.remove(c.to, 0))
 	}
+	return all
 }
