@@ -2,8 +2,11 @@ package pusher
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
 // markTimeout bounds one note in the store.
@@ -44,7 +47,8 @@ func (m *marker) take() (k mark, ok bool) {
 	return mark{}, false
 }
 
-// mark notes marks until ctx ends. One that cannot be noted is tried again.
+// mark notes marks until ctx ends. While the store cannot be reached it tries
+// again; nothing else that went wrong goes right the next time.
 func (p *Pusher) mark(ctx context.Context) {
 	pause := time.Duration(0)
 	for {
@@ -57,17 +61,18 @@ func (p *Pusher) mark(ctx context.Context) {
 			}
 			continue
 		}
-		if err := p.note(ctx, k); err != nil && ctx.Err() == nil {
-			p.report("noting how an endpoint does", err)
-			p.marker.add(k)
-			pause = min(max(2*pause, firstPause), lastPause)
-			sleep(ctx, pause)
-			continue
-		}
+		err := p.note(ctx, k)
 		if ctx.Err() != nil {
 			return
 		}
-		pause = 0
+		p.report("noting how an endpoint does", err)
+		if !errors.Is(err, platform.ErrUnavailable) {
+			pause = 0
+			continue
+		}
+		p.marker.add(k)
+		pause = min(max(2*pause, firstPause), lastPause)
+		sleep(ctx, pause)
 	}
 }
 
@@ -85,7 +90,8 @@ func (p *Pusher) note(ctx context.Context, k mark) error {
 			return nil
 		}
 	}
-	if err := p.options.Store.MarkEndpoint(ctx, k.subscription, k.since, k.disable); err != nil {
+	err := p.options.Store.MarkEndpoint(ctx, k.subscription, k.since, k.disable)
+	if err != nil && !errors.Is(err, platform.ErrNotFound) { // of what was deleted there is nothing to note
 		return err
 	}
 	e := p.endpoint(k.subscription)

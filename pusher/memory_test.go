@@ -359,11 +359,13 @@ func (m *memory) MarkEndpoint(_ context.Context, number uint64, since time.Time,
 		return err
 	}
 	m.marks = append(m.marks, mark{subscription: number, since: since, disable: disable})
-	if s := m.subscription(number); s != nil {
-		s.FailingSince = since
-		if disable != "" {
-			s.Status, s.Reason = platform.Disabled, disable
-		}
+	s := m.subscription(number)
+	if s == nil {
+		return platform.ErrNotFound
+	}
+	s.FailingSince = since
+	if disable != "" {
+		s.Status, s.Reason = platform.Disabled, disable
 	}
 	return nil
 }
