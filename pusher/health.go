@@ -10,8 +10,8 @@ type health struct {
 	failures int
 	// since is when the first of the failures was.
 	since time.Time
-	// stored is what the store has, or will have.
-	stored time.Time
+	// told: the store has been told of since, or will be. noted: it says so itself.
+	told, noted bool
 	// disabled says that it is being disabled.
 	disabled bool
 }
@@ -20,10 +20,15 @@ type health struct {
 type mark struct {
 	app          uint64
 	subscription uint64
-	since        time.Time
+	// since is when it began to fail; zero says that it works, or with a reason, that
+	// it is disabled whatever else it answers.
+	since time.Time
 	// disable is the reason; empty leaves the endpoint enabled.
 	disable string
 }
+
+// final says that no other word about the endpoint counts.
+func (k mark) final() bool { return k.disable != "" && k.since.IsZero() }
 
 // known hears what the store has: where it works, by another node's word or
 // since somebody resumed it, all begins anew.
@@ -32,36 +37,32 @@ func (h *health) known(since time.Time) {
 		*h = health{}
 		return
 	}
-	h.stored, h.disabled = since, false
-	if h.since.IsZero() || since.Before(h.since) {
-		h.since = since
-	}
+	*h = health{failures: h.failures, since: since, told: true, noted: true}
 }
 
 // succeeded tells whether the store is to note that the endpoint works.
 func (h *health) succeeded() (note bool) {
-	note = !h.stored.IsZero()
+	note = h.told
 	*h = health{disabled: h.disabled}
 	return note
 }
 
 // failed tells whether the store is to note since when the endpoint fails, and
-// whether it has failed for too long.
+// whether it has failed for too long, which it has only once the store says since
+// when: the store disables it by that.
 func (h *health) failed(now time.Time, limit time.Duration) (note, disable bool) {
 	h.failures++
 	if h.since.IsZero() {
 		h.since = now
 	}
-	if h.disabled {
-		return false, false
-	}
-	if now.Sub(h.since) >= limit && h.failures >= notedAfter {
+	switch {
+	case h.disabled || h.failures < notedAfter:
+	case !h.told:
+		h.told = true
+		return true, false
+	case h.noted && now.Sub(h.since) >= limit:
 		h.disabled = true
 		return false, true
-	}
-	if h.failures >= notedAfter && h.stored.IsZero() {
-		h.stored = h.since
-		return true, false
 	}
 	return false, false
 }

@@ -12,7 +12,8 @@ import (
 // markTimeout bounds one note in the store.
 const markTimeout = 5 * time.Second
 
-// marker notes in the store how endpoints do: the last word about each.
+// marker notes in the store how endpoints do: the last word about each, or the final
+// one.
 type marker struct {
 	kick chan struct{}
 
@@ -24,16 +25,25 @@ func newMarker() *marker {
 	return &marker{kick: make(chan struct{}, 1), marks: make(map[uint64]mark)}
 }
 
-// add takes a mark; one that disables is not replaced by one that does not.
+// add takes a mark.
 func (m *marker) add(k mark) {
 	m.mu.Lock()
-	if old, ok := m.marks[k.subscription]; !ok || old.disable == "" || k.disable != "" {
+	if k.final() || !m.marks[k.subscription].final() {
 		m.marks[k.subscription] = k
 	}
 	m.mu.Unlock()
 	select {
 	case m.kick <- struct{}{}:
 	default:
+	}
+}
+
+// again takes a mark back that could not be noted, unless a later one came.
+func (m *marker) again(k mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, later := m.marks[k.subscription]; k.final() || !later {
+		m.marks[k.subscription] = k
 	}
 }
 
@@ -70,7 +80,7 @@ func (p *Pusher) mark(ctx context.Context) {
 			pause = 0
 			continue
 		}
-		p.marker.add(k)
+		p.marker.again(k)
 		pause = min(max(2*pause, firstPause), lastPause)
 		sleep(ctx, pause)
 	}
@@ -80,22 +90,11 @@ func (p *Pusher) mark(ctx context.Context) {
 func (p *Pusher) note(ctx context.Context, k mark) error {
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	if k.disable != "" {
-		// Another node may have delivered meanwhile, or somebody disabled it.
-		if err := p.refresh(ctx, k.app); err != nil {
-			return err
-		}
-		e := p.endpoint(k.subscription)
-		if e == nil || !e.active() {
-			return nil
-		}
-	}
-	err := p.options.Store.MarkEndpoint(ctx, k.subscription, k.since, k.disable)
+	disabled, err := p.options.Store.MarkEndpoint(ctx, k.subscription, k.since, k.disable)
 	if err != nil && !errors.Is(err, platform.ErrNotFound) { // of what was deleted there is nothing to note
 		return err
 	}
-	e := p.endpoint(k.subscription)
-	if k.disable != "" && e != nil {
+	if e := p.endpoint(k.subscription); disabled && e != nil {
 		p.notify(Event{Kind: EndpointDisabled, App: e.app.app.ID, Subscription: e.ID, Reason: k.disable})
 	}
 	return p.refresh(ctx, k.app)

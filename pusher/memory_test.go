@@ -353,21 +353,25 @@ func (m *memory) Listen(ctx context.Context, wake func([]uint64)) {
 	<-ctx.Done()
 }
 
-func (m *memory) MarkEndpoint(_ context.Context, number uint64, since time.Time, disable string) error {
+func (m *memory) MarkEndpoint(_ context.Context, number uint64, since time.Time, disable string) (bool, error) {
 	defer m.mu.Unlock()
 	if err := m.enter("mark"); err != nil {
-		return err
+		return false, err
 	}
 	m.marks = append(m.marks, mark{subscription: number, since: since, disable: disable})
 	s := m.subscription(number)
 	if s == nil {
-		return platform.ErrNotFound
+		return false, platform.ErrNotFound
 	}
-	s.FailingSince = since
-	if disable != "" {
-		s.Status, s.Reason = platform.Disabled, disable
+	if disable == "" {
+		s.FailingSince = since
+		return false, nil
 	}
-	return nil
+	if s.Status != platform.Delivering || !since.IsZero() && (s.FailingSince.IsZero() || s.FailingSince.After(since)) {
+		return false, nil
+	}
+	s.Status, s.Reason, s.UpdatedAt = platform.Disabled, disable, m.now()
+	return true, nil
 }
 
 func (m *memory) Original(_ context.Context, id MessageID) (*Message, error) {

@@ -264,9 +264,12 @@ type Store interface {
 	Listen(ctx context.Context, wake func(subscriptions []uint64))
 
 	// MarkEndpoint notes when a subscription began to fail; the zero time says
-	// that it works. With a reason it disables the subscription: deliveries wait
-	// from then on, and all nodes hear of it.
-	MarkEndpoint(ctx context.Context, subscription uint64, failingSince time.Time, disable string) error
+	// that it works. With a reason it disables the subscription, if it is active:
+	// deliveries wait from then on. With a reason and a time it does so only where
+	// the subscription is noted to have failed since then, or for longer: any node
+	// may have delivered meanwhile. It tells whether it disabled it. All nodes hear
+	// of it.
+	MarkEndpoint(ctx context.Context, subscription uint64, failingSince time.Time, disable string) (disabled bool, err error)
 	// Original loads a message, to encrypt it anew.
 	Original(ctx context.Context, id MessageID) (*Message, error)
 

@@ -145,7 +145,7 @@ func (p *Pusher) learn(l *lane, o *outcome, now time.Time) {
 		// have been read again meanwhile without a change of its own.
 		if !l.health.disabled && o.endpoint.UpdatedAt.Equal(l.endpoint.UpdatedAt) {
 			l.health.disabled = true
-			p.marker.add(mark{app: o.item.work.App, subscription: l.number, since: now, disable: "the endpoint answered 410 Gone"})
+			p.marker.add(mark{app: o.item.work.App, subscription: l.number, disable: "the endpoint answered 410 Gone"})
 		}
 		return
 	}

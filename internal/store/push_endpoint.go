@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,20 +16,23 @@ const endpointActor = "system:pusher"
 
 // MarkEndpoint notes when a subscription began to fail; the zero time says that
 // it works. With a reason it disables the subscription, if it is active:
-// deliveries wait from then on. All nodes hear of it.
-func (s *Store) MarkEndpoint(ctx context.Context, subscription uint64, failingSince time.Time, disable string) error {
+// deliveries wait from then on. With a reason and a time it does so only where the
+// subscription is noted to have failed since then, or for longer: any node may have
+// delivered meanwhile. It tells whether it disabled it. All nodes hear of it.
+func (s *Store) MarkEndpoint(ctx context.Context, subscription uint64, failingSince time.Time, disable string) (disabled bool, err error) {
 	var change *platform.Change
-	err := s.update(ctx, nil, func(t *tx) (err error) {
+	err = s.update(ctx, nil, func(t *tx) (err error) {
 		change, err = t.markEndpoint(ctx, int64(subscription), failingSince, disable)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("marking an endpoint: %w", err)
+		return false, fmt.Errorf("marking an endpoint: %w", err)
 	}
-	if change != nil {
-		s.onChange(*change)
+	if change == nil {
+		return false, nil
 	}
-	return nil
+	s.onChange(*change)
+	return disable != "", nil
 }
 
 // markEndpoint returns the change that it made, if any.
@@ -42,12 +46,16 @@ func (t *tx) markEndpoint(ctx context.Context, subscription int64, failingSince 
 	}
 	before, now := found[0], t.store.now().UTC().Truncate(time.Microsecond)
 	after := before
-	after.FailingSince = failingSince.UTC().Truncate(time.Microsecond)
-	disabled := disable != "" && before.Status == platform.Delivering
-	if disabled {
+	switch {
+	case disable == "":
+		after.FailingSince = failingSince.UTC().Truncate(time.Microsecond)
+	case before.Status != platform.Delivering: // somebody stopped it
+	case !failingSince.IsZero() && (before.FailingSince.IsZero() || before.FailingSince.After(failingSince)): // it has worked since
+	default:
+		after.FailingSince = cmp.Or(before.FailingSince, now)
 		after.Status, after.Reason, after.UpdatedAt = platform.Disabled, storableText(disable), now
 	}
-	if !disabled && after.FailingSince.Equal(before.FailingSince) {
+	if after.Status == before.Status && after.FailingSince.Equal(before.FailingSince) {
 		return nil, nil //nolint:nilnil // nothing changes
 	}
 	_, err = t.exec(ctx, `UPDATE subscriptions SET failing_since = ?, status = ?, reason = ?, updated_at = ? WHERE number = ?`,
@@ -55,7 +63,7 @@ func (t *tx) markEndpoint(ctx context.Context, subscription int64, failingSince 
 	if err != nil {
 		return nil, err
 	}
-	if disabled {
+	if disable != "" {
 		if err := t.auditEndpoint(ctx, &before, &after, now); err != nil {
 			return nil, err
 		}

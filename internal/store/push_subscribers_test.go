@@ -120,16 +120,18 @@ func TestMarkEndpoint(t *testing.T) {
 			require.NoError(t, err)
 			return all[0].Subscriptions[0]
 		}
-		mark := func(since time.Time, disable string) {
+		mark := func(since time.Time, disable string) (disabled bool) {
 			t.Helper()
-			require.NoError(t, s.MarkEndpoint(t.Context(), sub.Number, since, disable))
+			disabled, err := s.MarkEndpoint(t.Context(), sub.Number, since, disable)
+			require.NoError(t, err)
+			return disabled
 		}
 		want, change := *sub, platform.Change{Kind: platform.ChangePush, Key: strconv.FormatUint(app.Number, 10)}
 		mark(time.Time{}, "")
 		require.Empty(t, heard, "nothing changed")
 		want.FailingSince = testTime.Add(-time.Hour)
 		for range 2 {
-			mark(want.FailingSince, "")
+			require.False(t, mark(want.FailingSince, ""))
 		}
 		require.Equal(t, want, state())
 		require.Equal(t, []platform.Change{change}, heard)
@@ -137,10 +139,9 @@ func TestMarkEndpoint(t *testing.T) {
 		want.FailingSince = time.Time{}
 		require.Equal(t, want, state())
 
-		want.FailingSince, want.Status, want.Reason, want.UpdatedAt = testTime.Add(-time.Hour), platform.Disabled, "answered 410\uFFFD", testTime
-		for range 2 { // it is disabled once
-			mark(want.FailingSince, "answered 410\x00")
-		}
+		want.FailingSince, want.Status, want.Reason, want.UpdatedAt = testTime, platform.Disabled, "answered 410\uFFFD", testTime
+		require.True(t, mark(time.Time{}, "answered 410\x00"))
+		require.False(t, mark(time.Time{}, "answered 410\x00"), "it is disabled once")
 		require.Equal(t, want, state())
 		require.Equal(t, []platform.Change{change, change, change}, heard)
 		entries, err := s.Audit(t.Context(), platform.AuditFilter{Target: sub.ID})
@@ -153,6 +154,38 @@ func TestMarkEndpoint(t *testing.T) {
 			require.NoError(t, s.readers.QueryRow(`SELECT count(*) FROM changes WHERE kind = $1 AND key = $2`, int64(change.Kind), change.Key).Scan(&n))
 			require.Equal(t, 3, n)
 		}
-		require.ErrorIs(t, s.MarkEndpoint(t.Context(), 999, testTime, ""), platform.ErrNotFound)
+		_, err = s.MarkEndpoint(t.Context(), 999, testTime, "")
+		require.ErrorIs(t, err, platform.ErrNotFound)
+	})
+}
+
+// TestMarkEndpointThatFailedForLong: it is disabled only where it has not worked since
+// then, whoever found that out.
+func TestMarkEndpointThatFailedForLong(t *testing.T) {
+	onBoth(t, func(t *testing.T, e engineTest) {
+		p := newPushStore(t, e.empty(t), "a")
+		since := testTime.Add(-80*time.Hour + 999*time.Nanosecond)
+		for _, c := range []struct {
+			name     string
+			noted    time.Time
+			disabled bool
+		}{
+			{"it works", time.Time{}, false},
+			{"it worked meanwhile", since.Add(time.Hour), false},
+			{"since then", since, true},
+			{"for longer", since.Add(-time.Hour), true},
+		} {
+			p.set(t, "a", platform.Delivering)
+			_, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, c.noted, "")
+			require.NoError(t, err)
+			disabled, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, since, "no success")
+			require.NoError(t, err)
+			require.Equal(t, c.disabled, disabled, c.name)
+			all, err := p.Subscribers(t.Context())
+			require.NoError(t, err)
+			got := all[0].Subscriptions[0]
+			require.Equal(t, c.disabled, got.Status == platform.Disabled, c.name)
+			require.WithinDuration(t, c.noted, got.FailingSince, time.Microsecond, c.name)
+		}
 	})
 }
