@@ -58,8 +58,8 @@ type lane struct {
 	holding time.Duration
 	circuit circuit
 	health  health
-	// earliest is when the rate has its whole burst again.
-	earliest time.Time
+	// spent is what the endpoint's rate has been used for.
+	spent limit.Cell
 	// alarm is when it is looked at again at the latest, if that is to come.
 	alarm time.Time
 	// empty is how often in a row a claim brought nothing of what is due.
@@ -121,31 +121,16 @@ func (l *lane) took(whole, answering time.Duration, now time.Time) {
 // tokens is how many requests the endpoint's rate allows now, and when it allows
 // the next one where it allows none.
 func (l *lane) tokens(now time.Time) (n int, next time.Time) {
-	r := l.endpoint.Rate
-	if r.IsZero() {
+	if l.endpoint.Rate.IsZero() {
 		return maxClaim, time.Time{}
 	}
-	step, burst := rateStep(r), r.Burst
-	if burst == 0 {
-		burst = r.Requests
-	}
-	owed := max(l.earliest.Sub(now), 0)
-	full := step * time.Duration(burst)
-	if free := int((full - owed) / step); free > 0 {
-		return free, time.Time{}
-	}
-	return 0, l.earliest.Add(step - full)
+	free, wait := l.spent.Free(l.endpoint.Rate, now)
+	return int(min(free, maxClaim)), now.Add(wait)
 }
 
 // charge takes n tokens, or gives them back where n is negative.
 func (l *lane) charge(n int, now time.Time) {
 	if r := l.endpoint.Rate; !r.IsZero() {
-		if l.earliest.Before(now) {
-			l.earliest = now
-		}
-		l.earliest = l.earliest.Add(time.Duration(n) * rateStep(r))
+		l.spent.Charge(r, int64(n), now)
 	}
 }
-
-// rateStep is the time between two requests at the full rate.
-func rateStep(r limit.Rate) time.Duration { return (r.Period-1)/time.Duration(r.Requests) + 1 }
