@@ -47,6 +47,9 @@ func (s *scheduler) choose(now time.Time) []Endpoint {
 	if s.running+queued >= settings.Workers && (queued > ahead/2 || budget < ahead/2) {
 		return nil // workers have enough: a larger claim comes a little later
 	}
+	// Lanes that were let out for the room that there is may ask for nothing. Then it is
+	// for those that are parked still.
+	defer s.release()
 	if s.backlog.size() == 0 {
 		out, _ := s.ask(nil, &s.ring, budget, turn{least: 1, most: maxClaim, share: maxClaim}, now)
 		return out

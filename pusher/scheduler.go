@@ -153,7 +153,8 @@ func (s *scheduler) move(l *lane, claims int, now time.Time) {
 	}
 }
 
-// release takes lanes back into their rings whose group has room again.
+// release takes lanes back into their rings whose group has room again, and wakes the
+// claimer for them.
 func (s *scheduler) release() {
 	w := s.settings().Workers
 	for g := range s.parked {
@@ -161,6 +162,7 @@ func (s *scheduler) release() {
 			l := s.parked[g].pop()
 			l.place = nowhere
 			s.ready(l)
+			s.nudge()
 		}
 	}
 }
