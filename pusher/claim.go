@@ -131,8 +131,8 @@ func (s *scheduler) room(l *lane, workers int, now time.Time) int {
 	return min(room, tokens, share)
 }
 
-// settle takes what a claim has brought; claimed is a moment before it.
-func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time) {
+// settle takes what a claim has brought; until is a moment before its lease ends.
+func (s *scheduler) settle(asked []Endpoint, r ClaimResult, until time.Time) {
 	now := s.now()
 	got := make(map[uint64]int, len(asked))
 	for i := range r.Work {
@@ -158,7 +158,7 @@ func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time) {
 	}
 	for i := range r.Work {
 		if l := s.lanes[r.Work[i].Subscription]; l != nil {
-			s.dispatch(&item{work: r.Work[i], lane: l, claimed: claimed}, now)
+			s.dispatch(&item{work: r.Work[i], lane: l, until: until}, now)
 		}
 	}
 	for _, number := range r.More {
@@ -236,16 +236,16 @@ func (p *Pusher) claimer(ctx context.Context) {
 
 // claim asks the store, and tells whether it answered.
 func (p *Pusher) claim(ctx context.Context, asked []Endpoint) bool {
-	settings := &p.current.Load().Settings
-	began := p.now()
+	lease := p.current.Load().Lease
+	until := p.now().Add(lease)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
 	defer cancel()
-	r, err := p.options.Store.Claim(ctx, Claim{Node: p.options.Node, Lease: settings.Lease, Endpoints: asked})
+	r, err := p.options.Store.Claim(ctx, Claim{Node: p.options.Node, Lease: lease, Endpoints: asked})
 	if err != nil {
 		p.report("claiming deliveries", err)
 		p.scheduler.unclaim(asked)
 		return false
 	}
-	p.scheduler.settle(asked, r, began)
+	p.scheduler.settle(asked, r, until)
 	return true
 }

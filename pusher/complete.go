@@ -148,10 +148,10 @@ func (p *Pusher) save(ctx context.Context, batch []*outcome) {
 
 // leased drops the outcomes whose lease is over; all of them once ctx has ended.
 func (p *Pusher) leased(ctx context.Context, batch []*outcome) []*outcome {
-	now, lease := p.now(), p.current.Load().Lease
+	now := p.now()
 	var left, over []*outcome
 	for _, o := range batch {
-		if ctx.Err() == nil && now.Sub(o.item.claimed) < lease {
+		if ctx.Err() == nil && now.Before(o.item.until) {
 			left = append(left, o)
 		} else {
 			over = append(over, o)

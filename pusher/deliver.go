@@ -50,7 +50,7 @@ func (p *Pusher) deliver(it *item) *outcome {
 	}
 	current := p.current.Load()
 	e := p.endpoint(w.Subscription)
-	if e == nil || !e.active() || now.Sub(it.claimed)+current.Timeout+leaseMargin > current.Lease {
+	if e == nil || !e.active() || now.Add(current.Timeout+leaseMargin).After(it.until) {
 		return o // given back: nothing was attempted
 	}
 	body, number, err := p.payload(context.Background(), e.app, e, w)

@@ -214,3 +214,40 @@ func TestWakeOfAnotherNode(t *testing.T) {
 		require.Len(t, w.all(), 2)
 	})
 }
+
+// TestLeaseOfOtherSettings: what was claimed for a short time is not posted, nor saved,
+// as if it had been for the longer one of new settings.
+func TestLeaseOfOtherSettings(t *testing.T) {
+	short, long := Settings{Timeout: 5 * time.Second, Lease: 10 * time.Second}, Settings{Timeout: time.Minute, Lease: 65 * time.Second}
+	t.Run("posted", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			short, long := short, long
+			short.Workers, long.Workers = 2, 2
+			f, w := newSimulation(t, short, testApp(1, to("a")))
+			run(t, f.Pusher)
+			f.publish(t, 1)
+			pass(time.Second)
+			w.answer("a", always(reply{status: 200, after: 3 * time.Second}))
+			f.publish(t, 6)
+			pass(time.Second) // some are under way, the others wait for them
+			w.answer("a", always(reply{status: 200, after: 30 * time.Second}))
+			require.NoError(t, f.Configure(long))
+			pass(10 * time.Minute)
+			require.Zero(t, f.Stats().Rescued, "no lease ended before its request did")
+			require.Len(t, w.to("a"), 7)
+		})
+	})
+	t.Run("saved", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, _ := newSimulation(t, short, testApp(1, to("a")))
+			run(t, f.Pusher)
+			synctest.Wait()
+			f.store.down(time.Now().Add(time.Hour), "complete")
+			f.publish(t, 1)
+			pass(time.Second)
+			require.NoError(t, f.Configure(long))
+			pass(11 * time.Second)
+			require.Equal(t, uint64(1), f.Stats().Lost)
+		})
+	})
+}

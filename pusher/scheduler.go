@@ -21,8 +21,8 @@ const (
 type item struct {
 	work Work
 	lane *lane
-	// claimed is a moment before the claim: the lease began later.
-	claimed time.Time
+	// until is a moment before its lease ends.
+	until time.Time
 }
 
 // scheduler knows which endpoints have deliveries that are due, how much of each
