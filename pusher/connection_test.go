@@ -156,11 +156,10 @@ func TestAnswerThatNobodyAskedFor(t *testing.T) {
 	sender := testSender(t, nil)
 	a := sender.send(t.Context(), postTo(t, "http://"+l.Addr().String()))
 	require.Equal(t, NoError, a.class, a.problem)
-	waiting := sender.idle.oldest()
-	require.NotNil(t, waiting)
+	require.NotNil(t, sender.idle.oldest())
 	forged <- struct{}{}
 	<-forged
-	waiting.since = time.Now().Add(-surelyOpen)
+	sender.idle.now = func() time.Time { return time.Now().Add(surelyOpen) }
 	a = sender.send(t.Context(), postTo(t, "http://"+l.Addr().String()))
 	require.Equal(t, http.StatusInternalServerError, a.status, "the endpoint's own answer")
 }

@@ -18,6 +18,7 @@ const (
 // has waited longest. All workers share the lock, so none is closed under it.
 type idleConnections struct {
 	most int
+	now  func() time.Time
 
 	mu sync.Mutex
 	// hosts has the connections to each target, order all of them; those that began
@@ -28,8 +29,8 @@ type idleConnections struct {
 	closed bool
 }
 
-func newIdleConnections(most int) *idleConnections {
-	return &idleConnections{most: most, hosts: map[target][]*list.Element{}, order: list.New()}
+func newIdleConnections(most int, now func() time.Time) *idleConnections {
+	return &idleConnections{most: most, now: now, hosts: map[target][]*list.Element{}, order: list.New()}
 }
 
 // take returns a connection, or nil.
@@ -43,7 +44,7 @@ func (i *idleConnections) take(to target) *connection {
 		}
 		c := i.remove(to, n-1)
 		i.mu.Unlock()
-		if time.Since(c.since) < surelyOpen || usable(c.below) {
+		if i.now().Sub(c.since) < surelyOpen || usable(c.below) {
 			return c
 		}
 		c.close()
@@ -59,7 +60,7 @@ func (i *idleConnections) put(c *connection) {
 
 // add returns the one that is too many; nil where there is room.
 func (i *idleConnections) add(c *connection) (over *connection) {
-	c.since = time.Now()
+	c.since = i.now()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed {
@@ -106,7 +107,7 @@ func (i *idleConnections) takeOld() (old []*connection) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for c := i.oldest(); c != nil; c = i.oldest() {
-		if left := idleTimeout - time.Since(c.since); left > 0 {
+		if left := idleTimeout - i.now().Sub(c.since); left > 0 {
 			i.timer.Reset(left)
 			return old
 		}

@@ -26,7 +26,7 @@ func pipe(to target) (*connection, func() bool) {
 func TestIdleConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := target{hostPort: "a:443"}, target{hostPort: "b:443"}, target{hostPort: "c:443"}
-		i := newIdleConnections(3)
+		i := newIdleConnections(3, time.Now)
 		first, firstEnded := pipe(a)
 		second, secondEnded := pipe(b)
 		third, thirdEnded := pipe(b)
@@ -74,7 +74,7 @@ func TestIdleConnectionsEndQuietly(t *testing.T) {
 		hostile := tls.Client(ours, &tls.Config{InsecureSkipVerify: true})
 		require.NoError(t, hostile.Handshake())
 		require.NoError(t, <-done)
-		i := newIdleConnections(1)
+		i := newIdleConnections(1, time.Now)
 		i.put(newConnection(hostile, &dialed{Conn: ours}, target{hostPort: "hostile:443"}))
 		began := time.Now()
 		other, ended := pipe(target{hostPort: "other:443"})
@@ -96,7 +96,7 @@ func (c closing) Close() error { c.closed(); return nil }
 // TestIdleConnectionsEndAside: others can take and put while one is closed.
 func TestIdleConnectionsEndAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIdleConnections(2)
+		i := newIdleConnections(2, time.Now)
 		ended := 0
 		side := closing{closed: func() {
 			ended++

@@ -18,9 +18,9 @@ const (
 // took, so that messages that come meanwhile find the store free.
 func (p *Pusher) runJobs(ctx context.Context) {
 	for ctx.Err() == nil {
-		began := time.Now()
+		began := p.now()
 		if !p.current.Load().Off && p.stepJob(ctx) {
-			sleep(ctx, time.Since(began))
+			sleep(ctx, p.now().Sub(began))
 			continue
 		}
 		p.pause(ctx, jobsEvery, p.anyJob)

@@ -68,7 +68,7 @@ func newSender(s *Settings, find lookup, now func() time.Time) *sender {
 	}
 	return &sender{
 		dialer:  &dialer{allow: s.Allow, egress: s.Egress, tls: config, lookup: find},
-		idle:    newIdleConnections(idleShare * s.Workers),
+		idle:    newIdleConnections(idleShare*s.Workers, now),
 		timeout: s.Timeout,
 		now:     now,
 	}

@@ -112,7 +112,7 @@ type payloadRef struct {
 
 // claimPostgres claims in one round trip, or two where a payload is old.
 func (s *Store) claimPostgres(ctx context.Context, c pusher.Claim) (r pusher.ClaimResult, err error) {
-	ask, began := newEndpointRows(c.Endpoints), time.Now()
+	ask, began := newEndpointRows(c.Endpoints), s.now()
 	due, claimed := s.push.looked.bounds(c.Endpoints, began)
 	found, oldest := map[uint64]look{}, map[uint64]int64{}
 	var old []payloadRef
@@ -160,7 +160,7 @@ func (s *Store) claimPostgres(ctx context.Context, c pusher.Claim) (r pusher.Cla
 	if err := s.pipeline(ctx, b); err != nil {
 		return pusher.ClaimResult{}, err
 	}
-	s.push.looked.note(found, due, c.Endpoints, began, time.Since(began))
+	s.push.looked.note(found, due, c.Endpoints, began, s.now().Sub(began))
 	return r, s.loadOld(ctx, r.Work, old)
 }
 

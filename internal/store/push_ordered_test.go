@@ -126,7 +126,7 @@ func TestOrderedBeyondTheCap(t *testing.T) {
 		require.Len(p, w, 1)
 		p.publish(p.message("k", sub), p.message("other", sub))
 		p.run(`UPDATE push_queue SET due_at = due_at - 5000000`)
-		p.push.looked.at = nil
+		p.clock.Add(lookEvery.Microseconds())
 		r := p.claim(e)
 		require.Empty(p, r.Work)
 		require.Equal(p, []uint64{sub}, r.More)
