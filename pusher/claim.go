@@ -131,8 +131,8 @@ func (s *scheduler) room(l *lane, workers int, now time.Time) int {
 	return min(room, tokens, share)
 }
 
-// settle takes what a claim has brought; until is a moment before its lease ends.
-func (s *scheduler) settle(asked []Endpoint, r ClaimResult, until time.Time) {
+// settle takes what a claim has brought; claimed is a moment before it.
+func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time, lease time.Duration) {
 	now := s.now()
 	got := make(map[uint64]int, len(asked))
 	for i := range r.Work {
@@ -158,7 +158,7 @@ func (s *scheduler) settle(asked []Endpoint, r ClaimResult, until time.Time) {
 	}
 	for i := range r.Work {
 		if l := s.lanes[r.Work[i].Subscription]; l != nil {
-			s.dispatch(&item{work: r.Work[i], lane: l, until: until}, now)
+			s.dispatch(&item{work: r.Work[i], lane: l, claimed: claimed, until: claimed.Add(lease)}, now)
 		}
 	}
 	for _, number := range r.More {
@@ -237,7 +237,7 @@ func (p *Pusher) claimer(ctx context.Context) {
 // claim asks the store, and tells whether it answered.
 func (p *Pusher) claim(ctx context.Context, asked []Endpoint) bool {
 	lease := p.current.Load().Lease
-	until := p.now().Add(lease)
+	began := p.now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
 	defer cancel()
 	r, err := p.options.Store.Claim(ctx, Claim{Node: p.options.Node, Lease: lease, Endpoints: asked})
@@ -246,6 +246,6 @@ func (p *Pusher) claim(ctx context.Context, asked []Endpoint) bool {
 		p.scheduler.unclaim(asked)
 		return false
 	}
-	p.scheduler.settle(asked, r, until)
+	p.scheduler.settle(asked, r, began, lease)
 	return true
 }

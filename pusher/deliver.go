@@ -108,10 +108,7 @@ func (p *Pusher) judge(o *outcome, e *endpoint, a *answer) {
 	}
 	held := time.Duration(-1)
 	if w.Key != "" {
-		held = 0
-		if !w.FirstAttempt.IsZero() {
-			held = max(p.now().Sub(w.FirstAttempt), 0)
-		}
+		held = w.Trying + p.now().Sub(o.item.claimed)
 	}
 	wait, again := newPlan(e.Subscription, s.settings().Schedule).next(w.Tries, o.retryAfter, held, s.random())
 	if !again {

@@ -53,6 +53,7 @@ type row struct {
 	state        State
 	due, lease   time.Time
 	first        time.Time
+	claimed      time.Time
 	created      time.Time
 	fence        int64
 	attempts     int
@@ -232,12 +233,16 @@ func (m *memory) claim(r *ClaimResult, e Endpoint, now time.Time, lease time.Dur
 		if x.owed > 0 {
 			x.cause = Manual
 		}
-		x.state, x.lease = Delivering, now.Add(lease)
+		x.state, x.claimed, x.lease = Delivering, now, now.Add(lease)
 		x.fence++
 		x.claimedTimes++
+		trying := time.Duration(0)
+		if !x.first.IsZero() {
+			trying = now.Sub(x.first)
+		}
 		r.Work = append(r.Work, Work{
 			ID: x.id, Subscription: e.Subscription, App: x.delivery.App, Fence: x.fence, Message: x.message, Topic: x.topic, User: x.user,
-			Key: x.delivery.Key, Attempt: x.attempts + 1, Tries: x.tries + 1, Cause: x.cause, FirstAttempt: x.first, Created: x.created, Due: x.due,
+			Key: x.delivery.Key, Attempt: x.attempts + 1, Tries: x.tries + 1, Cause: x.cause, Trying: trying, Created: x.created, Due: x.due,
 			Body: x.body, KeyNumber: x.keyNumber, Revoked: x.revoked,
 		})
 	}
@@ -272,7 +277,7 @@ func (m *memory) complete(c *Completion) bool {
 		x.attempts++
 		x.tries++
 		if x.first.IsZero() {
-			x.first = c.Attempt.Started
+			x.first = x.claimed
 		}
 		if x.cause == Manual && x.owed > 0 {
 			x.owed--

@@ -108,3 +108,19 @@ func TestHoldForIsForKeys(t *testing.T) {
 		require.Equal(t, Failed, f.store.state(2))
 	})
 }
+
+// TestHoldForIsOfOneClock: for how long a delivery has held up its key is not told by a
+// node's clock that is ahead of the database's.
+func TestHoldForIsOfOneClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{}, testApp(1, to("a", ordered)))
+		f.now = func() time.Time { return time.Now().Add(2 * platform.DefaultHoldFor) }
+		f.scheduler.now = f.now
+		w.answer("a", func(n int, _ *post) reply { return reply{status: []int{500, 500, 200}[n-1]} })
+		run(t, f.Pusher)
+		f.publishKeyed(t, "k")
+		pass(time.Hour)
+		require.Len(t, w.to("a"), 3)
+		require.Equal(t, Delivered, f.store.state(1))
+	})
+}

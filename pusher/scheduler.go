@@ -21,8 +21,8 @@ const (
 type item struct {
 	work Work
 	lane *lane
-	// until is a moment before its lease ends.
-	until time.Time
+	// claimed is a moment before the claim, until one before its lease ends.
+	claimed, until time.Time
 }
 
 // scheduler knows which endpoints have deliveries that are due, how much of each

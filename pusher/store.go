@@ -151,8 +151,9 @@ type Work struct {
 	// the schedule counts, this one included: a manual push starts it anew.
 	Attempt, Tries int
 	Cause          Cause
-	// FirstAttempt is when the first one of the schedule was; zero at the first.
-	FirstAttempt time.Time
+	// Trying is for how long the schedule had been going on when it was claimed, by
+	// the database's clock alone; 0 at its first attempt.
+	Trying time.Duration
 	// Created is when the delivery was made, Due when it was to be attempted.
 	Created, Due time.Time
 	Body         []byte

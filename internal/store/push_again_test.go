@@ -43,7 +43,7 @@ func testPushFinalAgain(t *testing.T, e engineTest) {
 			require.Equal(t, pusher.Manual, w.Cause)
 			require.Equal(t, 1, w.Tries)
 			require.Equal(t, i+2, w.Attempt)
-			require.True(t, w.FirstAttempt.IsZero())
+			require.Zero(t, w.Trying)
 			require.False(t, fences[w.Fence], "a fence never repeats")
 			fences[w.Fence] = true
 			require.True(t, p.complete(t, w, pusher.Delivered))

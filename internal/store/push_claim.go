@@ -3,8 +3,10 @@ package store
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
@@ -48,6 +50,14 @@ func (s *Store) Claim(ctx context.Context, c pusher.Claim) (pusher.ClaimResult, 
 	}
 	slices.SortFunc(r.Work, olderWork)
 	return r, nil
+}
+
+// trying is how long before a claim that of the first attempt was.
+func trying(first sql.NullInt64, fence int64) time.Duration {
+	if !first.Valid {
+		return 0
+	}
+	return time.Duration(fence-first.Int64) * time.Microsecond
 }
 
 // olderWork compares work by when it was due.

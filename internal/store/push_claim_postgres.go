@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"time"
 
@@ -190,7 +191,8 @@ type claimedRow struct {
 }
 
 func (w *claimedRow) scan(rows pgx.Rows) error {
-	var first, key *int64
+	var first sql.NullInt64
+	var key *int64
 	err := rows.Scan(&w.Subscription, &w.oldest, &w.ID.ID, &w.ID.At, &w.App, &w.Fence, &w.Message.At, &w.Message.ID, &w.Topic, &w.User, &w.Key,
 		&w.Attempt, &w.Tries, &w.Cause, &first, &w.due, &w.payloadAt, &w.payloadID, &key, &w.Body, &w.Revoked)
 	if err != nil || w.ID.ID == 0 {
@@ -198,9 +200,7 @@ func (w *claimedRow) scan(rows pgx.Rows) error {
 	}
 	w.Attempt, w.Tries = w.Attempt+1, w.Tries+1
 	w.Created, w.Due = fromUnixMicro(w.ID.At), fromUnixMicro(w.due)
-	if first != nil {
-		w.FirstAttempt = fromUnixMicro(*first)
-	}
+	w.Trying = trying(first, w.Fence)
 	if w.loaded = key != nil; w.loaded {
 		w.KeyNumber = int(*key)
 	}

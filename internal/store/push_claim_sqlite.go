@@ -164,7 +164,7 @@ func (d *dueRow) work(subscription uint64) pusher.Work {
 		ID: pusher.DeliveryID{At: d.at.Int64, ID: d.id.Int64}, Subscription: subscription, App: uint64(d.app.Int64), Fence: d.fence.Int64,
 		Message: pusher.MessageID{At: d.messageAt.Int64, ID: d.messageID.Int64}, Topic: d.topic.String, User: d.user.String, Key: d.key.String,
 		Attempt: int(d.attempts.Int64) + 1, Tries: int(d.tries.Int64) + 1, Cause: pusher.Cause(d.cause.Int64),
-		FirstAttempt: fromMicros(d.first), Created: fromUnixMicro(d.at.Int64), Due: fromUnixMicro(d.due.Int64),
+		Trying: trying(d.first, d.fence.Int64), Created: fromUnixMicro(d.at.Int64), Due: fromUnixMicro(d.due.Int64),
 		Body: d.body, KeyNumber: int(d.keyNumber.Int64), Revoked: d.revoked.Bool,
 	}
 }

@@ -52,8 +52,8 @@ func TestComplete(t *testing.T) {
 		require.Equal(p, []int{2, 1}, []int{again[0].Attempt, again[1].Attempt})
 		require.Equal(p, []int{2, 1}, []int{again[0].Tries, again[1].Tries})
 		require.Greater(p, again[1].Fence, w[4].Fence)
-		require.WithinDuration(p, p.now(), again[0].FirstAttempt, time.Minute)
-		require.Zero(p, again[1].FirstAttempt)
+		require.Equal(p, time.Duration(again[0].Fence-w[3].Fence)*time.Microsecond, again[0].Trying, "from claim to claim")
+		require.Zero(p, again[1].Trying)
 		require.Equal(p, []bool{true}, p.complete(done(again[0], pusher.Delivered, 0)))
 		require.Equal(p, recorded{pusher.Delivered, 2, true, 204, "", again[0].Fence}, p.recorded(w[3].ID))
 
@@ -154,7 +154,7 @@ func TestCompleteOwed(t *testing.T) {
 		p.owe(w.ID)
 		p.owe(w.ID)
 		w = claim(pusher.Manual, 2, 1)
-		require.Zero(p, w.FirstAttempt)
+		require.Zero(p, w.Trying)
 		complete(w, pusher.Delivered, 0)
 		require.Equal(p, recorded{pusher.Pending, 2, true, 204, "", 0}, p.recorded(w.ID), "one more is owed")
 		delivered := p.count(`SELECT delivered_at FROM push_deliveries`)
@@ -164,7 +164,7 @@ func TestCompleteOwed(t *testing.T) {
 		w = claim(pusher.Manual, 4, 1)
 		complete(w, pusher.Pending, 0)
 		w = claim(pusher.Manual, 5, 2) // a retry keeps the cause
-		require.NotZero(p, w.FirstAttempt)
+		require.NotZero(p, w.Trying)
 		p.clock.Add(1)
 		complete(w, pusher.Delivered, 0)
 		require.Equal(p, recorded{pusher.Delivered, 5, true, 204, "", w.Fence}, p.recorded(w.ID))
