@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,9 +98,9 @@ func (c closing) Close() error { c.closed(); return nil }
 func TestIdleConnectionsEndAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newIdleConnections(2, time.Now)
-		ended := 0
+		var ended atomic.Int64 // timers close some
 		side := closing{closed: func() {
-			ended++
+			ended.Add(1)
 			require.True(t, i.mu.TryLock(), "the lock is free")
 			i.mu.Unlock()
 		}}
@@ -107,12 +108,12 @@ func TestIdleConnectionsEndAside(t *testing.T) {
 		put()
 		put()
 		put()
-		require.Equal(t, 1, ended, "there are too many")
+		require.EqualValues(t, 1, ended.Load(), "there are too many")
 		pass(2 * idleTimeout)
-		require.Equal(t, 3, ended, "they waited for long")
+		require.EqualValues(t, 3, ended.Load(), "they waited for long")
 		put()
 		i.close()
 		put()
-		require.Equal(t, 5, ended)
+		require.EqualValues(t, 5, ended.Load())
 	})
 }
