@@ -83,7 +83,7 @@ func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 		}
 		if found, allowed := c.catalog.routes.find(method, rawPath); found != c.api && (found != nil || len(allowed) > 0) {
 			return refuse(StageScope, RequestMalformed, fmt.Sprintf(
-				"the call names %s, and goes to the path of an API by a method that is not that of %[1]s: send it to a path that is no API's", c.api.ID()))
+				"the call names %s, but not by its method and path, and the path is an API's: send it to a path that is none, as SDKs do", c.api.ID()))
 		}
 		return nil
 	}
