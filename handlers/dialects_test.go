@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/limit"
@@ -139,6 +140,18 @@ func TestRewrittenQuery(t *testing.T) {
 	require.Contains(t, s.target, "added=yes")
 	require.NotContains(t, s.target, "token-of-the-merchant")
 	require.NotContains(t, s.target, "sign=")
+}
+
+// TestRewrittenEndpoint: a path of which the route leaves nothing behind the
+// dialect's endpoint is no API's.
+func TestRewrittenEndpoint(t *testing.T) {
+	for _, path := range []string{"/rest", "/restaurant", "/"} {
+		w := newWorld(t, "127.0.0.1:9", "rewrite * "+path+"\n open_gate {\n environment production\n dialects lazada\n}\n reverse_proxy UPSTREAM")
+		app, _ := w.app(platform.Production)
+		c := w.dialect(app, "lazada", "", platform.Production)
+		refused(t, w.do(c.request(t, http.MethodGet, "/rest/v1/products?page=1", "")), http.StatusNotFound, "api_unknown")
+		require.NoError(t, caddy.Stop())
+	}
 }
 
 // TestAuthorizationOfTheUpstream: what is no token is not the gate's.

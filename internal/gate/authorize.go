@@ -91,7 +91,7 @@ func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 		return refuse(StageScope, APIUnknown, "a call in the dialect aop1688 names its API: /param2/<version>/<namespace>/<api>/<appKey>")
 	}
 	found, allowed := c.catalog.routes.find(method, rawPath)
-	if path, ok := strings.CutPrefix(rawPath, c.Claim.Endpoint); ok && c.Claim.Endpoint != "" && found == nil && len(allowed) == 0 {
+	if path := strings.TrimPrefix(rawPath, c.Claim.Endpoint); found == nil && len(allowed) == 0 && strings.HasPrefix(path, "/") {
 		found, allowed = c.catalog.routes.find(method, path)
 	}
 	switch {

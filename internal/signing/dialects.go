@@ -135,9 +135,9 @@ func inspectShopee(p *paramState, path string, _ *Claim) error {
 
 // cutRest cuts the endpoint's /rest off a path.
 func cutRest(path string) (endpoint, rest string) {
-	const endpointOfBoth = "/rest"
-	if rest, ok := strings.CutPrefix(path, endpointOfBoth); ok && strings.HasPrefix(rest, "/") {
-		return endpointOfBoth, rest
+	const restEndpoint = "/rest"
+	if rest, ok := strings.CutPrefix(path, restEndpoint); ok && strings.HasPrefix(rest, "/") {
+		return restEndpoint, rest
 	}
 	return "", path
 }
