@@ -124,7 +124,7 @@ func (h *Messages) list(r *http.Request, x *exchange) (any, error) {
 		parcel := &parcels[i]
 		body, err := p.Reseal(r.Context(), app, parcel.Message, parcel.Body, parcel.KeyNumber)
 		if errors.Is(err, platform.ErrNotFound) {
-			h.gone(parcel)
+			h.gone(parcel, x.call.Started)
 			continue
 		}
 		if err != nil {
@@ -140,8 +140,8 @@ func (h *Messages) list(r *http.Request, x *exchange) (any, error) {
 
 // gone tells the log that a delivery cannot be pulled: of one, for the others are
 // likely to have the same cause, and each pull meets them again.
-func (h *Messages) gone(parcel *pusher.Parcel) {
-	told, now := h.toldGone.Load(), time.Now()
+func (h *Messages) gone(parcel *pusher.Parcel, now time.Time) {
+	told := h.toldGone.Load()
 	if now.Before(time.Unix(told, 0).Add(tellGone)) || !h.toldGone.CompareAndSwap(told, now.Unix()) {
 		return
 	}

@@ -131,7 +131,8 @@ func (s *scheduler) room(l *lane, workers int, now time.Time) int {
 	return min(room, tokens, share)
 }
 
-// settle takes what a claim has brought; claimed is a moment before it.
+// settle takes what a claim has brought; claimed is a moment before it, and lease
+// what it was made for.
 func (s *scheduler) settle(asked []Endpoint, r ClaimResult, claimed time.Time, lease time.Duration) {
 	now := s.now()
 	got := make(map[uint64]int, len(asked))
