@@ -75,16 +75,19 @@ func (e *engine) keyFile() string {
 }
 
 // checkKeys refuses a configuration whose keys would not open the store at the
-// next start: that a key is one of the store's is nobody's to find out then.
+// next start, as a slip in a key would not.
 func (e *engine) checkKeys(ctx context.Context, keys []string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if slices.Equal(keys, e.settings.Load().keys) {
 		return nil
 	}
-	ring, err := store.LoadKeyFile(e.keyFile())
+	var ring *store.Keyring
+	var err error
 	if len(keys) > 0 {
 		ring, err = parseKeys(keys)
+	} else {
+		ring, err = store.LoadKeyFile(e.keyFile())
 	}
 	if err != nil {
 		return err

@@ -200,6 +200,7 @@ func (p *Push) validate() error {
 	if err := p.settings.Validate(); err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
+	disableAfter := p.settings.WithDefaults().DisableAfter
 	switch {
 	case p.Timeout > caddy.Duration(maxPushTimeout):
 		return fmt.Errorf("push: timeout must be at most %v, not %v", maxPushTimeout, time.Duration(p.Timeout))
@@ -209,9 +210,9 @@ func (p *Push) validate() error {
 		return fmt.Errorf("push: schedule: a wait must be 1s or more")
 	case min(p.KeepMessages, p.KeepDeliveries, p.KeepAttempts) < caddy.Duration(minKeep):
 		return fmt.Errorf("push: what is kept must be kept for %v or longer: attempts go on for that long", minKeep)
-	case time.Duration(p.KeepDeliveries) < p.settings.WithDefaults().DisableAfter:
+	case time.Duration(p.KeepDeliveries) < disableAfter:
 		return fmt.Errorf("push: keep_deliveries must be as long as disable_after (%v) or longer: what waits for an endpoint that fails would be removed before it is disabled",
-			p.settings.WithDefaults().DisableAfter)
+			disableAfter)
 	}
 	if u, err := url.Parse(p.Source); err != nil || p.Source != u.String() {
 		return fmt.Errorf("push: source: '%s' is no URI reference; write one such as https://open.example.com", p.Source)
