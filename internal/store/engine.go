@@ -31,7 +31,8 @@ type engine struct {
 	// queue, until it ends; empty where serial is.
 	again string
 	// byIndex makes a transaction plan without figures: few rows of large tables,
-	// each found by an index. Empty where that is done anyway.
+	// each found by an index, joined as they are written, and in the order of the
+	// first one's index. Empty where that is done anyway.
 	byIndex string
 	// lockRow ends a SELECT that keeps others from changing its row; empty where
 	// a writer is alone anyway.

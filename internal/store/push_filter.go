@@ -23,6 +23,13 @@ const underWay = `q.id IN (SELECT id FROM push_claims LIMIT 50000)`
 // stateJoins are what deliveryState looks at.
 const stateJoins = ` LEFT JOIN push_queue q ON q.id = d.id LEFT JOIN subscriptions s ON s.number = d.subscription`
 
+// recordOfX joins the records to the rows of push_queue or of push_failed. The sums
+// keep a planner from looking x up by an index: so it begins with x, of which there
+// is little. PostgreSQL takes it to be unlikely that two rows have both their times
+// and their numbers in common, expects next to nothing of the join, and would begin
+// with all that was ever delivered just as well.
+const recordOfX = ` JOIN push_deliveries d ON d.at = x.at + 0 AND d.id = x.id + 0`
+
 // listDefault is how many rows a list has whose limit is not positive.
 const listDefault = 100
 
@@ -41,6 +48,12 @@ type conditions struct {
 
 func (c *conditions) add(condition string, args ...any) {
 	c.where, c.args = append(c.where, condition), append(c.args, args...)
+}
+
+// exists asks for each row whether there is such a row elsewhere. Without the offset
+// PostgreSQL may begin with all that there is elsewhere.
+func (c *conditions) exists(from string, where conditions) {
+	c.add(`EXISTS (SELECT 1 FROM `+from+where.String()+` LIMIT 1 OFFSET 0)`, where.args...)
 }
 
 // and is both of them together.
@@ -103,9 +116,9 @@ func selectDeliveries(f pusher.Filter) selection {
 	owned := f.App > 0 || f.Subscription > 0
 	switch {
 	case slices.Equal(states, []pusher.State{pusher.Failed}):
-		s.from, s.alias = `push_failed x JOIN push_deliveries d ON d.at = x.at AND d.id = x.id`, "x"
+		s.from, s.alias = `push_failed x`+recordOfX, "x"
 	case owned && len(states) > 0 && !slices.ContainsFunc(states, isFinal):
-		s.from, s.alias = `push_queue x JOIN push_deliveries d ON d.at = x.at AND d.id = x.id`, "x"
+		s.from, s.alias = `push_queue x`+recordOfX, "x"
 	}
 	s.indexed.madeBetween(s.alias, f)
 	if f.Message != (pusher.MessageID{}) {
@@ -154,16 +167,7 @@ func (s selection) oldestFirst() string { return ` ORDER BY ` + s.alias + `.at, 
 // first, as a subquery. Those of an app are found by its deliveries, of which
 // the first have the time of their message.
 func selectMessages(f pusher.Filter, after pusher.Cursor, limit int) (query string, args []any) {
-	from, alias := `push_messages m`, "m"
 	var where conditions
-	if f.App > 0 {
-		from, alias = `push_deliveries o JOIN push_messages m ON m.at = o.message_at AND m.id = o.message_id`, "o"
-		where.add(`o.app = ? AND o.origin_id IS NULL`, int64(f.App))
-		where.madeBetween("o", f)
-		if after != (pusher.Cursor{}) {
-			where.add(`o.at <= ?`, after.At)
-		}
-	}
 	where.madeBetween("m", f)
 	where.olderThan("m", after)
 	if f.Message != (pusher.MessageID{}) {
@@ -190,10 +194,21 @@ func selectMessages(f pusher.Filter, after pusher.Cursor, limit int) (query stri
 		if len(states) > 0 {
 			some.add(deliveryState + ` IN (` + stateList(states) + `)`)
 		}
-		where.add(`EXISTS (SELECT 1 FROM push_deliveries d`+stateJoins+some.String()+`)`, some.args...)
+		where.exists(`push_deliveries d`+stateJoins, some)
 	}
-	return `SELECT m.at, m.id FROM ` + from + where.String() + ` ORDER BY ` + alias + `.at DESC, m.id DESC LIMIT ?`,
-		append(where.args, listLimit(limit))
+	if f.App == 0 {
+		return `SELECT m.at, m.id FROM push_messages m` + where.String() + ` ORDER BY m.at DESC, m.id DESC LIMIT ?`, append(where.args, listLimit(limit))
+	}
+	var owned conditions
+	owned.add(`o.app = ? AND o.origin_id IS NULL`, int64(f.App))
+	owned.madeBetween("o", f)
+	if after != (pusher.Cursor{}) {
+		owned.add(`o.at <= ?`, after.At)
+	}
+	where.add(`m.at = o.message_at AND m.id = o.message_id`)
+	owned.exists(`push_messages m`, where)
+	return `SELECT o.message_at AS at, o.message_id AS id FROM push_deliveries o` + owned.String() + ` ORDER BY o.at DESC, o.message_id DESC LIMIT ?`,
+		append(owned.args, listLimit(limit))
 }
 
 // statesOf is the states of a filter, each once.

@@ -33,10 +33,8 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 	s.onlyGranted(&rest)
 	err := s.look(ctx, func(r *reader) error {
 		for _, table := range []string{"push_queue", "push_failed"} {
-			var where conditions
-			where.add(`x.app = ?`, int64(app))
-			where.newerThan("x", after)
-			if err := r.parcels(ctx, &parcels, table, where.and(rest), limit); err != nil {
+			query, args := selectParcels(table, app, rest, after, limit)
+			if err := r.parcels(ctx, &parcels, query, args); err != nil {
 				return err
 			}
 		}
@@ -48,18 +46,25 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 	return parcels[:min(limit, len(parcels))], err
 }
 
-// parcels adds the next deliveries of one index.
-func (r *reader) parcels(ctx context.Context, parcels *[]pusher.Parcel, table string, where conditions, limit int) error {
+// selectParcels is the next deliveries of an app in push_queue or in push_failed.
+func selectParcels(table string, app uint64, rest conditions, after pusher.Cursor, limit int) (query string, args []any) {
+	var where conditions
+	where.add(`x.app = ?`, int64(app))
+	where.newerThan("x", after)
+	where = where.and(rest)
+	return `SELECT x.at, x.id, d.message_at, d.message_id, d.topic, p.body, p.key_number FROM ` + table + ` x` + recordOfX + `
+		JOIN subscriptions s ON s.number = d.subscription JOIN push_payloads p ON p.at = d.payload_at AND p.id = d.payload_id` +
+		where.String() + ` ORDER BY x.at, x.id LIMIT ?`, append(where.args, limit)
+}
+
+func (r *reader) parcels(ctx context.Context, parcels *[]pusher.Parcel, query string, args []any) error {
 	return r.each(ctx, func(rows *sql.Rows) error {
 		var p pusher.Parcel
 		err := rows.Scan(&p.ID.At, &p.ID.ID, &p.Message.At, &p.Message.ID, &p.Topic, &p.Body, &p.KeyNumber)
 		p.Created = time.UnixMicro(p.ID.At).UTC()
 		*parcels = append(*parcels, p)
 		return err
-	}, `SELECT x.at, x.id, d.message_at, d.message_id, d.topic, p.body, p.key_number FROM `+table+` x
-		JOIN push_deliveries d ON d.at = x.at AND d.id = x.id JOIN subscriptions s ON s.number = d.subscription
-		JOIN push_payloads p ON p.at = d.payload_at AND p.id = d.payload_id`+where.String()+`
-		ORDER BY x.at, x.id LIMIT ?`, append(where.args, limit)...)
+	}, query, args...)
 }
 
 // Acknowledge ends deliveries of an app in an environment that it pulled, whether
