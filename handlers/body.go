@@ -21,17 +21,21 @@ type body struct {
 	stream *signing.DigestReader
 }
 
-// clientBody is a body that streams. It notes that the client did not send all
-// of it, which must not be taken for a failure of the upstream.
+// clientBody is a body that streams. It notes whether it was read to its end, and
+// that the client did not send all of it, which must not be taken for a failure of
+// the upstream.
 type clientBody struct {
 	io.ReadCloser
-	broken atomic.Bool
+	ended, broken atomic.Bool
 }
 
 // Read reads the body.
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended.Store(true)
+	case err != nil:
 		b.broken.Store(true)
 	}
 	return n, err
@@ -116,6 +120,9 @@ func (x *exchange) streamBody(sum [32]byte, limit int64) {
 	x.body.client.ReadCloser = http.MaxBytesReader(&x.writer, r.Body, limit)
 	x.body.stream = signing.NewDigestReader(&x.body.client, sum)
 	r.Body = x.body.stream
+	if r.ProtoMajor == 1 {
+		x.writer.streams = &x.body.client
+	}
 }
 
 // believed is the largest announced length for which there is memory before the

@@ -1,15 +1,19 @@
 package handlers_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -153,6 +157,52 @@ func TestBodyOverTCP(t *testing.T) {
 	s := one(t, got)
 	require.NoError(t, s.err)
 	require.Equal(t, body, s.body)
+}
+
+// TestNoRequestInABody: what is left of a body that was not read to its end is never
+// taken for the next request of its connection.
+func TestNoRequestInABody(t *testing.T) {
+	hasty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	t.Cleanup(hasty.Close)
+	patient, _ := witness(t)
+	request := "GET /v1/products HTTP/1.1\r\nHost: gate.test\r\n\r\n"
+	large := strings.Repeat(request, 1<<20/len(request))
+	for name, test := range map[string]struct {
+		upstream, max, body, framing, sent string
+		status                             int
+	}{
+		"too large": {
+			patient, "64KiB", large, "Transfer-Encoding: chunked",
+			fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(large), large), http.StatusRequestEntityTooLarge,
+		},
+		"a broken chunk": {
+			patient, "4MiB", large, "Transfer-Encoding: chunked",
+			fmt.Sprintf("%x\r\n%s\r\nZZ\r\n%s", len(large)/2, large[:len(large)/2], request), http.StatusBadRequest,
+		},
+		"answered before it was read": {
+			strings.TrimPrefix(hasty.URL, "http://"), "4MiB", large, fmt.Sprintf("Content-Length: %d", len(large)),
+			large, http.StatusTeapot,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, test.upstream, strings.Replace(small, "64KiB", test.max, 1))
+			_, c := w.app(platform.Production, "trade")
+			conn, err := net.Dial("tcp", w.listen())
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+			go func() { _, _ = io.WriteString(conn, head(c.request(t, "POST", "/v1/orders", test.body), test.framing)+test.sent) }()
+			answers := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(answers, nil)
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, test.status, resp.StatusCode)
+			more, err := io.ReadAll(answers)
+			require.Empty(t, string(more))
+			require.False(t, os.IsTimeout(err))
+		})
+	}
 }
 
 // TestAnnouncedBody: a length that is announced takes no memory before the body

@@ -90,6 +90,9 @@ func (x *exchange) end(err error) error {
 		x.call.Status = statusOf(err)
 	}
 	x.record()
+	if x.writer.status == 0 {
+		x.writer.closeUnread()
+	}
 	switch {
 	case refusal == nil:
 		return err

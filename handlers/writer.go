@@ -14,6 +14,7 @@ type responseWriter struct {
 	wrapper caddyhttp.ResponseWriterWrapper
 	status  int
 	bytes   int64
+	streams *clientBody // over HTTP/1, where one follows on the other
 }
 
 func (w *responseWriter) WriteHeader(status int) {
@@ -25,13 +26,23 @@ func (w *responseWriter) WriteHeader(status int) {
 		if ids := w.Header()[headerRequestID]; len(ids) > 1 {
 			w.Header()[headerRequestID] = ids[:1:1]
 		}
+		w.closeUnread()
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
 }
 
+// closeUnread ends the connection with this answer where the client's body was not
+// read to its end (RFC 9112 section 9.3): what is left of it would be taken for the
+// next request. net/http knows of that by its own body alone, and Caddy wraps it.
+func (w *responseWriter) closeUnread() {
+	if w.streams != nil && !w.streams.ended.Load() {
+		w.Header().Set("Connection", "close")
+	}
+}
+
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriterWrapper.Write(p)
 	w.bytes += int64(n)
@@ -40,7 +51,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 
 func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriterWrapper.ReadFrom(r)
 	w.bytes += n
