@@ -31,9 +31,11 @@ type engine struct {
 	// queue, until it ends; empty where serial is.
 	again string
 	// byIndex makes a transaction plan without figures: few rows of large tables,
-	// each found by an index, joined as they are written, and in the order of the
-	// first one's index. Empty where that is done anyway.
+	// each found by an index, and in its order. Empty where that is done anyway.
 	byIndex string
+	// lookup compares a column of an index with one of a row that is read before,
+	// so that rows of the column's table are looked up one by one.
+	lookup func(column, value string) string
 	// lockRow ends a SELECT that keeps others from changing its row; empty where
 	// a writer is alone anyway.
 	lockRow string

@@ -45,7 +45,8 @@ func postgresEngine() *engine {
 		again:    `SELECT pg_advisory_xact_lock(` + strconv.Itoa(lockAgain) + `)`,
 		byIndex: `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
 			set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-			set_config('enable_sort', 'off', true), set_config('join_collapse_limit', '1', true), set_config('max_parallel_workers_per_gather', '0', true)`,
+			set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)`,
+		lookup:    postgresLookup,
 		lockRow:   ` FOR UPDATE`,
 		among:     ` = ANY (ARRAY(SELECT json_array_elements_text(?::json)))`,
 		backFence: `greatest(d.fence, ` + sqlNow + `)`,
@@ -58,6 +59,14 @@ func postgresEngine() *engine {
 		},
 		patience: patience,
 	}
+}
+
+// postgresLookup compares by an array of one. PostgreSQL plans a join by figures that
+// are never right for what comes in bursts and is soon gone: of a queue that was
+// empty a while ago it expects nothing, and reads all of it for each row of the other
+// side. By an array it can look the row up, and nothing else.
+func postgresLookup(column, value string) string {
+	return column + ` = ANY (ARRAY[` + value + `])`
 }
 
 // postgresCounter is a sequence.

@@ -98,7 +98,7 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 		return err
 	}, `INSERT INTO push_queue (`+queueColumns+`)
 		SELECT `+queueValues+`, CAST(? AS BIGINT), `+c.engine.backFence+`, CAST(? AS INT), CAST(? AS INT), d.attempts, 0
-		FROM `+sel.from+stateJoins+where.String()+sel.oldestFirst()+lock+again+` RETURNING at, id, subscription`,
+		FROM `+sel.from+c.engine.stateJoins()+where.String()+sel.oldestFirst()+lock+again+` RETURNING at, id, subscription`,
 		append([]any{now, uint8(cause), owed}, where.args...)...)
 	if err != nil {
 		return nil, err

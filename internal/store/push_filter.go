@@ -21,14 +21,14 @@ const deliveryState = `CASE WHEN q.id IS NULL THEN d.state WHEN s.number IS NULL
 const underWay = `q.id IN (SELECT id FROM push_claims LIMIT 50000)`
 
 // stateJoins are what deliveryState looks at.
-const stateJoins = ` LEFT JOIN push_queue q ON q.id = d.id LEFT JOIN subscriptions s ON s.number = d.subscription`
+func (e *engine) stateJoins() string {
+	return ` LEFT JOIN push_queue q ON ` + e.lookup("q.id", "d.id") + ` LEFT JOIN subscriptions s ON ` + e.lookup("s.number", "d.subscription")
+}
 
-// recordOfX joins the records to the rows of push_queue or of push_failed. The sums
-// keep a planner from looking x up by an index: so it begins with x, of which there
-// is little. PostgreSQL takes it to be unlikely that two rows have both their times
-// and their numbers in common, expects next to nothing of the join, and would begin
-// with all that was ever delivered just as well.
-const recordOfX = ` JOIN push_deliveries d ON d.at = x.at + 0 AND d.id = x.id + 0`
+// recordOfX joins the records to the rows x of push_queue or of push_failed.
+func (e *engine) recordOfX() string {
+	return ` JOIN push_deliveries d ON ` + e.lookup("d.at", "x.at") + ` AND ` + e.lookup("d.id", "x.id")
+}
 
 // listDefault is how many rows a list has whose limit is not positive.
 const listDefault = 100
@@ -100,6 +100,7 @@ func impossible(f pusher.Filter) bool {
 
 // selection is the deliveries that a filter selects.
 type selection struct {
+	engine *engine
 	// from is where to read them: d is the record, and alias has the columns at
 	// and id by which an index gives them in order.
 	from, alias string
@@ -110,15 +111,15 @@ type selection struct {
 // selectDeliveries finds the shortest way to what the filter selects. Failed
 // deliveries, and those of an app that live, are few among many that are over,
 // and have tables of their own.
-func selectDeliveries(f pusher.Filter) selection {
-	s := selection{from: `push_deliveries d`, alias: "d"}
+func (e *engine) selectDeliveries(f pusher.Filter) selection {
+	s := selection{engine: e, from: `push_deliveries d`, alias: "d"}
 	states := statesOf(f)
 	owned := f.App > 0 || f.Subscription > 0
 	switch {
 	case slices.Equal(states, []pusher.State{pusher.Failed}):
-		s.from, s.alias = `push_failed x`+recordOfX, "x"
+		s.from, s.alias = `push_failed x`+e.recordOfX(), "x"
 	case owned && len(states) > 0 && !slices.ContainsFunc(states, isFinal):
-		s.from, s.alias = `push_queue x`+recordOfX, "x"
+		s.from, s.alias = `push_queue x`+e.recordOfX(), "x"
 	}
 	s.indexed.madeBetween(s.alias, f)
 	if f.Message != (pusher.MessageID{}) {
@@ -156,7 +157,7 @@ func selectDeliveries(f pusher.Filter) selection {
 func (s selection) newest(after pusher.Cursor, limit int) (query string, args []any) {
 	where := s.indexed.and(s.rest)
 	where.olderThan(s.alias, after)
-	return `SELECT ` + recordColumns + ` FROM ` + s.from + recordJoins + where.String() +
+	return `SELECT ` + recordColumns + ` FROM ` + s.from + s.engine.recordJoins() + where.String() +
 		` ORDER BY ` + s.alias + `.at DESC, ` + s.alias + `.id DESC LIMIT ?`, append(where.args, listLimit(limit))
 }
 
@@ -166,7 +167,7 @@ func (s selection) oldestFirst() string { return ` ORDER BY ` + s.alias + `.at, 
 // selectMessages is the keys of the messages that a filter selects, newest
 // first, as a subquery. Those of an app are found by its deliveries, of which
 // the first have the time of their message.
-func selectMessages(f pusher.Filter, after pusher.Cursor, limit int) (query string, args []any) {
+func (e *engine) selectMessages(f pusher.Filter, after pusher.Cursor, limit int) (query string, args []any) {
 	var where conditions
 	where.madeBetween("m", f)
 	where.olderThan("m", after)
@@ -194,7 +195,7 @@ func selectMessages(f pusher.Filter, after pusher.Cursor, limit int) (query stri
 		if len(states) > 0 {
 			some.add(deliveryState + ` IN (` + stateList(states) + `)`)
 		}
-		where.exists(`push_deliveries d`+stateJoins, some)
+		where.exists(`push_deliveries d`+e.stateJoins(), some)
 	}
 	if f.App == 0 {
 		return `SELECT m.at, m.id FROM push_messages m` + where.String() + ` ORDER BY m.at DESC, m.id DESC LIMIT ?`, append(where.args, listLimit(limit))

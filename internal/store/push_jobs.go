@@ -91,7 +91,7 @@ func (s *Store) jobSelection(j *savedJob) selection {
 	if j.Cause == pusher.Repush {
 		f.States = []pusher.State{pusher.Failed}
 	}
-	sel := selectDeliveries(f)
+	sel := s.engine.selectDeliveries(f)
 	if j.Cause == pusher.Reset {
 		sel.rest.add(`d.origin_id IS NULL`)
 	}
@@ -118,7 +118,7 @@ func (s *Store) createJob(ctx context.Context, j *pusher.Job) error {
 	ctx, cancel := context.WithTimeout(ctx, countPatience)
 	defer cancel()
 	saved := savedJob{Job: *j}
-	err := s.view(ctx, func(r *reader) error {
+	err := s.look(ctx, func(r *reader) error {
 		if err := r.unhurried(ctx); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (s *Store) createJob(ctx context.Context, j *pusher.Job) error {
 		}
 		sel := s.jobSelection(&saved)
 		where := sel.indexed.and(sel.rest)
-		return r.one(ctx, []any{&saved.Total}, `SELECT count(*) FROM `+sel.from+stateJoins+where.String(), where.args...)
+		return r.one(ctx, []any{&saved.Total}, `SELECT count(*) FROM `+sel.from+s.engine.stateJoins()+where.String(), where.args...)
 	})
 	if err != nil {
 		return err

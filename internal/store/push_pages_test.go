@@ -25,14 +25,14 @@ func TestListsReadLittle(t *testing.T) {
 		args []any
 	}
 	list := func(f pusher.Filter) query {
-		text, args := selectDeliveries(f).newest(pusher.Cursor{}, 100)
+		text, args := p.engine.selectDeliveries(f).newest(pusher.Cursor{}, 100)
 		return query{text, args}
 	}
 	pull := func(table string) query {
 		var rest conditions
 		rest.add(`d.environment = ?`, string(platform.Production))
 		p.onlyGranted(&rest)
-		text, args := selectParcels(table, app, rest, pusher.Cursor{}, 100)
+		text, args := p.engine.selectParcels(table, app, rest, pusher.Cursor{}, 100)
 		return query{text, args}
 	}
 	step := func(j pusher.Job) query {
@@ -43,10 +43,10 @@ func TestListsReadLittle(t *testing.T) {
 		sel := p.jobSelection(&savedJob{Job: j, endID: 60_000})
 		sel.indexed.madeBetween(sel.alias, pusher.Filter{Since: testTime, Until: testTime.Add(time.Hour)})
 		where := sel.indexed.and(sel.rest)
-		return query{`SELECT ` + queueValues + ` FROM ` + sel.from + stateJoins + where.String() + sel.oldestFirst(), where.args}
+		return query{`SELECT ` + queueValues + ` FROM ` + sel.from + p.engine.stateJoins() + where.String() + sel.oldestFirst(), where.args}
 	}
 	messages := func(f pusher.Filter) query {
-		text, args := selectMessages(f, pusher.Cursor{}, 100)
+		text, args := p.engine.selectMessages(f, pusher.Cursor{}, 100)
 		return query{text, args}
 	}
 	for _, figures := range []string{"", "ANALYZE"} {

@@ -74,7 +74,7 @@ func testPushPlans(t *testing.T, e engineTest) {
 	} {
 		f := c.filter
 		f.Since, f.Until = since, until
-		query, args := selectDeliveries(f).newest(after, 10)
+		query, args := p.engine.selectDeliveries(f).newest(after, 10)
 		requireIndexed(t, p, name, c.index, p.plan(t, query, args...), true)
 		if e.name == "postgres" && !strings.Contains(query, " x JOIN ") {
 			require.Equal(t, []string{"push_deliveries_p20260509", "push_deliveries_p20260510"}, partitionsOf(p.plan(t, query, args...), "push_deliveries"), name)
@@ -91,7 +91,7 @@ func testPushPlans(t *testing.T, e engineTest) {
 	} {
 		f := c.filter
 		f.Since, f.Until = since, until
-		query, args := selectMessages(f, after, 10)
+		query, args := p.engine.selectMessages(f, after, 10)
 		plan := p.plan(t, query, args...)
 		requireIndexed(t, p, name, c.index, plan, false)
 		if e.name == "postgres" {
@@ -115,16 +115,16 @@ func testPushPlans(t *testing.T, e engineTest) {
 			append(slices.Clone(sel.indexed.args), 999)...), true)
 		sel.indexed.add(sel.alias+`.at <= ? AND (`+sel.alias+`.at, `+sel.alias+`.id) <= (?, ?)`, after.At, after.At, after.ID)
 		where := sel.indexed.and(sel.rest)
-		requireIndexed(t, p, name, c.index, p.plan(t, `SELECT `+queueValues+` FROM `+sel.from+stateJoins+where.String()+sel.oldestFirst(), where.args...), true)
+		requireIndexed(t, p, name, c.index, p.plan(t, `SELECT `+queueValues+` FROM `+sel.from+p.engine.stateJoins()+where.String()+sel.oldestFirst(), where.args...), true)
 	}
 	// Whoever subscribes to nothing is not looked at.
 	for name, query := range map[string]string{"apps": subscribersQuery, "app_packages": subscriberPackages} {
 		require.NotRegexp(t, `(?m)^SCAN `+name+`|Seq Scan on `+name, p.plan(t, query+subscribing), name)
 	}
-	query, args := selectDeliveries(pusher.Filter{Message: pusher.MessageID{At: testTime.Add(5 * day).UnixMicro(), ID: 6}}).newest(pusher.Cursor{}, 10)
+	query, args := p.engine.selectDeliveries(pusher.Filter{Message: pusher.MessageID{At: testTime.Add(5 * day).UnixMicro(), ID: 6}}).newest(pusher.Cursor{}, 10)
 	requireIndexed(t, p, "message", "message_at_message_id_idx|push_deliveries_message", p.plan(t, query, args...), false)
 	// One delivery is looked for where it is.
-	plan := p.plan(t, `SELECT `+recordColumns+` FROM push_deliveries d`+recordJoins+` WHERE d.at = ? AND d.id = ?`, after.At, after.ID)
+	plan := p.plan(t, `SELECT `+recordColumns+` FROM push_deliveries d`+p.engine.recordJoins()+` WHERE d.at = ? AND d.id = ?`, after.At, after.ID)
 	requireIndexed(t, p, "delivery", "_pkey|autoindex_push_deliveries", plan, false)
 	if e.name == "postgres" {
 		require.Equal(t, []string{"push_deliveries_p20260510"}, partitionsOf(plan, "push_deliveries"))
@@ -142,7 +142,7 @@ func TestUnderWayIsReadOnce(t *testing.T) {
 		_, err := p.pool.Exec(t.Context(), statement)
 		require.NoError(t, err)
 	}
-	query, args := selectDeliveries(pusher.Filter{States: []pusher.State{pusher.Delivering}}).newest(pusher.Cursor{}, 10)
+	query, args := p.engine.selectDeliveries(pusher.Filter{States: []pusher.State{pusher.Delivering}}).newest(pusher.Cursor{}, 10)
 	for name, plan := range map[string]string{"list": p.plan(t, query, args...), "waiting": p.plan(t, waitingQuery), "depth": p.plan(t, depthQuery)} {
 		require.Contains(t, plan, "hashed SubPlan", name)
 		require.NotRegexp(t, `(NOT|WHEN) \(SubPlan`, plan, name)

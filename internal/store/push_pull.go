@@ -33,7 +33,7 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 	s.onlyGranted(&rest)
 	err := s.look(ctx, func(r *reader) error {
 		for _, table := range []string{"push_queue", "push_failed"} {
-			query, args := selectParcels(table, app, rest, after, limit)
+			query, args := s.engine.selectParcels(table, app, rest, after, limit)
 			if err := r.parcels(ctx, &parcels, query, args); err != nil {
 				return err
 			}
@@ -47,13 +47,13 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 }
 
 // selectParcels is the next deliveries of an app in push_queue or in push_failed.
-func selectParcels(table string, app uint64, rest conditions, after pusher.Cursor, limit int) (query string, args []any) {
+func (e *engine) selectParcels(table string, app uint64, rest conditions, after pusher.Cursor, limit int) (query string, args []any) {
 	var where conditions
 	where.add(`x.app = ?`, int64(app))
 	where.newerThan("x", after)
 	where = where.and(rest)
-	return `SELECT x.at, x.id, d.message_at, d.message_id, d.topic, p.body, p.key_number FROM ` + table + ` x` + recordOfX + `
-		JOIN subscriptions s ON s.number = d.subscription JOIN push_payloads p ON p.at = d.payload_at AND p.id = d.payload_id` +
+	return `SELECT x.at, x.id, d.message_at, d.message_id, d.topic, p.body, p.key_number FROM ` + table + ` x` + e.recordOfX() + `
+		JOIN subscriptions s ON ` + e.lookup("s.number", "d.subscription") + ` JOIN push_payloads p ON ` + e.lookup("p.at", "d.payload_at") + ` AND ` + e.lookup("p.id", "d.payload_id") +
 		where.String() + ` ORDER BY x.at, x.id LIMIT ?`, append(where.args, limit)
 }
 

@@ -14,7 +14,9 @@ import (
 const recordColumns = `d.at, d.id, d.message_at, d.message_id, d.environment, d.topic, d.user_id, d.order_key, a.id, a.app_key, s.id, ` +
 	deliveryState + `, coalesce(q.cause, d.cause), d.attempts, q.due_at, d.delivered_at, d.origin_at, d.origin_id, d.last_status, d.last_class`
 
-const recordJoins = stateJoins + ` LEFT JOIN apps a ON a.number = d.app`
+func (e *engine) recordJoins() string {
+	return e.stateJoins() + ` LEFT JOIN apps a ON ` + e.lookup("a.number", "d.app")
+}
 
 func scanRecord(rows *sql.Rows) (pusher.Record, error) {
 	var r pusher.Record
@@ -44,7 +46,7 @@ func (s *Store) Deliveries(ctx context.Context, f pusher.Filter, after pusher.Cu
 	if impossible(f) {
 		return records, nil
 	}
-	query, args := selectDeliveries(f).newest(after, limit)
+	query, args := s.engine.selectDeliveries(f).newest(after, limit)
 	err := s.look(ctx, func(r *reader) error {
 		return r.each(ctx, func(rows *sql.Rows) error {
 			record, err := scanRecord(rows)
@@ -63,7 +65,7 @@ func (s *Store) Delivery(ctx context.Context, id pusher.DeliveryID) (*pusher.Rec
 			found, err := scanRecord(rows)
 			record = &found
 			return err
-		}, `SELECT `+recordColumns+` FROM push_deliveries d`+recordJoins+` WHERE d.at = ? AND d.id = ?`, id.At, id.ID)
+		}, `SELECT `+recordColumns+` FROM push_deliveries d`+s.engine.recordJoins()+` WHERE d.at = ? AND d.id = ?`, id.At, id.ID)
 	})
 	if err == nil && record == nil {
 		err = unknownDelivery(platform.ErrNotFound)
@@ -120,7 +122,7 @@ func (s *Store) Messages(ctx context.Context, f pusher.Filter, after pusher.Curs
 	if impossible(f) {
 		return messages, nil
 	}
-	page, args := selectMessages(f, after, limit)
+	page, args := s.engine.selectMessages(f, after, limit)
 	err := s.look(ctx, func(r *reader) error {
 		index := map[pusher.MessageID]int{}
 		err := r.each(ctx, func(rows *sql.Rows) error {
@@ -148,7 +150,7 @@ func (s *Store) Messages(ctx context.Context, f pusher.Filter, after pusher.Curs
 			messages[index[id]].States[state] = n
 			return err
 		}, `SELECT page.at, page.id, `+deliveryState+`, count(*)
-			FROM (`+page+`) AS page JOIN push_deliveries d ON d.message_at = page.at AND d.message_id = page.id AND d.at >= ?`+stateJoins+`
+			FROM (`+page+`) AS page JOIN push_deliveries d ON d.message_at = page.at AND d.message_id = page.id AND d.at >= ?`+s.engine.stateJoins()+`
 			GROUP BY 1, 2, 3`, append(args, oldest)...)
 	})
 	return messages, err

@@ -31,7 +31,7 @@ func (s *Store) pushAnew(ctx context.Context, c *conn, sel selection, now int64)
 			state, cause, attempts, origin_at, origin_id, payload_at, payload_id, last_status, last_class, fence)
 		SELECT `+number+`, CAST(? AS BIGINT), o.message_at, o.message_id, o.subscription, o.app, o.environment, o.topic, o.user_id, o.grant_id, o.order_key,
 			0, CAST(? AS INT), 0, o.at, o.id, o.payload_at, o.payload_id, 0, '', 0
-		FROM (SELECT d.* FROM `+sel.from+stateJoins+where.String()+sel.oldestFirst()+`) AS o
+		FROM (SELECT d.* FROM `+sel.from+c.engine.stateJoins()+where.String()+sel.oldestFirst()+`) AS o
 		WHERE true RETURNING at, id, subscription`, slices.Concat(args, []any{now, uint8(pusher.Reset)}, where.args)...)
 	if err != nil || len(made) == 0 {
 		return nil, err

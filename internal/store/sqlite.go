@@ -24,6 +24,7 @@ func sqliteEngine() *engine {
 		appByID:   fmt.Sprintf(appQuery, "id", "BLOB"),
 		among:     ` IN (SELECT value FROM json_each(?))`,
 		backFence: `d.fence`,
+		lookup:    func(column, value string) string { return column + ` = ` + value },
 		counter: map[string]counter{
 			"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
 			"push_deliveries": {
