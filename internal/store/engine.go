@@ -36,6 +36,9 @@ type engine struct {
 	// lookup compares a column of an index with one of a row that is read before,
 	// so that rows of the column's table are looked up one by one.
 	lookup func(column, value string) string
+	// anyOf compares a column of an index with the few values of a subquery, in
+	// the same way.
+	anyOf func(column, query string) string
 	// lockRow ends a SELECT that keeps others from changing its row; empty where
 	// a writer is alone anyway.
 	lockRow string

@@ -33,6 +33,11 @@ const patience = 60 * time.Second
 // so audit entries and change numbers are in the order of commits, and READ
 // COMMITTED is enough for a writer: nothing moves under it. Readers do not
 // wait. One that needs several statements sees one state by REPEATABLE READ.
+//
+// PostgreSQL plans joins by figures that are never right for what comes in bursts
+// and is soon gone, and keeps plans. Of a queue that was empty a while ago it expects
+// nothing: it would read all of it, and compare each row with each of the other
+// side. By an array, of one value too, it can look rows up and do nothing else.
 func postgresEngine() *engine {
 	return &engine{
 		dialect:  goose.DialectPostgres,
@@ -46,7 +51,8 @@ func postgresEngine() *engine {
 		byIndex: `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
 			set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
 			set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)`,
-		lookup:    postgresLookup,
+		lookup:    func(column, value string) string { return column + ` = ANY (ARRAY[` + value + `])` },
+		anyOf:     func(column, query string) string { return column + ` = ANY (ARRAY(` + query + `))` },
 		lockRow:   ` FOR UPDATE`,
 		among:     ` = ANY (ARRAY(SELECT json_array_elements_text(?::json)))`,
 		backFence: `greatest(d.fence, ` + sqlNow + `)`,
@@ -59,14 +65,6 @@ func postgresEngine() *engine {
 		},
 		patience: patience,
 	}
-}
-
-// postgresLookup compares by an array of one. PostgreSQL plans a join by figures that
-// are never right for what comes in bursts and is soon gone: of a queue that was
-// empty a while ago it expects nothing, and reads all of it for each row of the other
-// side. By an array it can look the row up, and nothing else.
-func postgresLookup(column, value string) string {
-	return column + ` = ANY (ARRAY[` + value + `])`
 }
 
 // postgresCounter is a sequence.

@@ -82,7 +82,8 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 	lock := ""
 	if c.engine.lockRow != "" {
 		lock = c.engine.lockRow + ` OF d`
-		_, err := c.lockQueue(ctx, ``, `JOIN `+sel.from+` ON d.id = q.id LEFT JOIN subscriptions s ON s.number = d.subscription`+where.String(), where.args...)
+		_, err := c.lockQueue(ctx, ``, `JOIN `+sel.from+` ON `+c.engine.lookup("q.id", "d.id")+`
+			LEFT JOIN subscriptions s ON `+c.engine.lookup("s.number", "d.subscription")+where.String(), where.args...)
 		if err != nil {
 			return nil, err
 		}

@@ -63,8 +63,8 @@ const (
 			FROM found f WHERE f.free_key AND NOT f.behind),
 		paid AS (
 			UPDATE push_queue q SET ` + payOwed + ` FROM (
-				SELECT q.id FROM ranked r JOIN push_queue q ON q.id = r.id WHERE r.owed > 0 AND r.place <= r.free FOR UPDATE OF q SKIP LOCKED) o
-			WHERE q.id = o.id RETURNING q.id),
+				SELECT q.id FROM ranked r JOIN push_queue q ON q.id = ANY (ARRAY[r.id]) WHERE r.owed > 0 AND r.place <= r.free FOR UPDATE OF q SKIP LOCKED) o
+			WHERE q.id = ANY (ARRAY[o.id]) RETURNING q.id),
 		chosen AS MATERIALIZED (
 			SELECT r.*, greatest(r.fence + 1, c.now) AS claim FROM ranked r CROSS JOIN clock c
 			WHERE r.place <= r.free AND (r.owed = 0 OR r.id IN (SELECT id FROM paid))),
@@ -73,13 +73,13 @@ const (
 				SELECT t.subscription, t.claim, t.id, c.now + $8, $7 FROM chosen t CROSS JOIN clock c),
 		held AS (
 			UPDATE push_queue q SET held = true FROM (
-				SELECT q.id FROM found f JOIN push_queue q ON q.id = f.id WHERE f.behind FOR UPDATE OF q SKIP LOCKED) h
-			WHERE q.id = h.id),
+				SELECT q.id FROM found f JOIN push_queue q ON q.id = ANY (ARRAY[f.id]) WHERE f.behind FOR UPDATE OF q SKIP LOCKED) h
+			WHERE q.id = ANY (ARRAY[h.id])),
 		freed AS (
 			UPDATE push_queue q SET held = false, due_at = c.now
 			FROM clock c, (SELECT h.id FROM asked a CROSS JOIN LATERAL (
 				SELECT h.id FROM push_queue h WHERE h.subscription = a.subscription AND h.held LIMIT ` + lookahead + ` FOR UPDATE SKIP LOCKED) h WHERE NOT a.ordered) h
-			WHERE q.id = h.id RETURNING q.subscription, q.due_at)
+			WHERE q.id = ANY (ARRAY[h.id]) RETURNING q.subscription, q.due_at)
 		SELECT q.subscription, least(q.oldest, q.claim), q.id, q.at, q.app, q.claim, q.message_at, q.message_id, q.topic,
 			coalesce(q.user_id, ''), coalesce(q.order_key, ''), q.attempts, ` + claimedTries + `, ` + claimedCause + `, ` + claimedFirst + `, q.due_at,
 			q.payload_at, q.payload_id, p.key_number, p.body,

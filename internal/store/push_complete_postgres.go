@@ -15,30 +15,31 @@ const (
 	// its fence or a later one. Rows of the queue are locked in the order of their
 	// numbers: where some are to stay ($10), all are before any of them changes.
 	// Then, for the trigger of those that leave, the subscriptions are whose keys
-	// go on, and at last the claims, which are in the way of nobody else.
+	// go on, and at last the claims, which are in the way of nobody else. All are
+	// looked up by arrays of one: see postgresEngine.
 	complete = `WITH clock AS MATERIALIZED (SELECT ` + sqlNow + ` AS now),
 		done AS MATERIALIZED (
 			SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::bigint[], $7::boolean[], $8::int[], $9::text[])
 				WITH ORDINALITY AS c (at, id, subscription, fence, state, wait, tried, status, class, place)),
 		locked AS MATERIALIZED (
-			SELECT q.id FROM done d JOIN push_queue q ON q.id = d.id WHERE $10 AND q.fence < d.fence FOR UPDATE OF q),
+			SELECT q.id FROM done d JOIN push_queue q ON q.id = ANY (ARRAY[d.id]) WHERE $10 AND q.fence < d.fence FOR UPDATE OF q),
 		gone AS (
 			DELETE FROM push_queue q USING done d
-			WHERE (SELECT count(*) FROM locked) >= 0 AND q.id = d.id AND q.fence < d.fence AND d.state <> 0 AND q.owed = 0
+			WHERE (SELECT count(*) FROM locked) >= 0 AND q.id = ANY (ARRAY[d.id]) AND q.fence < d.fence AND d.state <> 0 AND q.owed = 0
 			RETURNING d.*, d.state AS now, q.attempts + d.tried::int AS attempts, q.app, q.order_key),
 		kept AS (
 			UPDATE push_queue q SET fence = d.fence, due_at = CASE WHEN q.owed > 0 THEN c.now ELSE c.now + d.wait END,
 				attempts = q.attempts + d.tried::int, tries = q.tries + d.tried::int,
 				first_attempt = CASE WHEN d.tried THEN coalesce(q.first_attempt, d.fence) ELSE q.first_attempt END
-			FROM done d, clock c WHERE q.id = d.id AND q.fence < d.fence AND d.place NOT IN (SELECT place FROM gone)
+			FROM done d, clock c WHERE q.id = ANY (ARRAY[d.id]) AND q.fence < d.fence AND d.place NOT IN (SELECT place FROM gone)
 			RETURNING d.*, 0::smallint AS now, q.attempts, q.app, q.order_key),
 		had AS MATERIALIZED (SELECT * FROM gone UNION ALL SELECT * FROM kept),
 		ordered AS MATERIALIZED (
 			SELECT s.number FROM (SELECT DISTINCT g.subscription FROM gone g WHERE g.order_key IS NOT NULL ORDER BY 1) g
-			JOIN subscriptions s ON s.number = g.subscription FOR UPDATE OF s),
+			JOIN subscriptions s ON s.number = ANY (ARRAY[g.subscription]) FOR UPDATE OF s),
 		ended AS (
 			DELETE FROM push_claims c USING done d
-			WHERE (SELECT count(*) FROM had) >= 0 AND c.subscription = d.subscription AND c.fence = d.fence AND c.id = d.id),
+			WHERE (SELECT count(*) FROM had) >= 0 AND c.subscription = ANY (ARRAY[d.subscription]) AND c.fence = d.fence AND c.id = d.id),
 		failed AS (INSERT INTO push_failed (at, id, app) SELECT h.at, h.id, h.app FROM had h WHERE h.now = 3 ON CONFLICT DO NOTHING),
 		record AS (
 			UPDATE push_deliveries d SET state = h.now, attempts = h.attempts, fence = CASE WHEN h.now = 0 THEN 0 ELSE h.fence END,

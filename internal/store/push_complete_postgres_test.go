@@ -1,6 +1,7 @@
 package store
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,45 @@ func TestClaimFindsRows(t *testing.T) {
 	require.Regexp(t, `Scan .*push_queue_pkey.*\n.*Index Cond: \(id = ANY`, plan)
 }
 
+// TestRowsAreFoundByNumber: also by plans that were made when there was nothing. They
+// are kept until somebody looks at the tables anew, a minute after a burst began.
+func TestRowsAreFoundByNumber(t *testing.T) {
+	p := newPushStore(t, engines[1].empty(t), "a")
+	_, err := p.pool.Exec(t.Context(), `VACUUM ANALYZE`)
+	require.NoError(t, err)
+	//nolint:dupword // types
+	for name, statement := range map[string]struct{ text, arguments string }{
+		"complete": {
+			`(bigint[], bigint[], bigint[], bigint[], smallint[], bigint[], boolean[], int[], text[], boolean, bigint, bigint) AS ` + complete,
+			`('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true, 0, 1)`,
+		},
+		"claim": {
+			`(bigint[], int[], int[], boolean[], bigint[], bigint[], text, bigint, bigint) AS ` + claimDue,
+			`('{}', '{}', '{}', '{}', '{}', '{}', '', 1, 1)`,
+		},
+		"rescue": {`(bigint) AS ` + rescueLost, `(100)`},
+		"owners": {`(text[], text[]) AS ` + ownersOfKeys, `('{}', '{}')`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := p.planned(t, statement.text, statement.arguments)
+			found := regexp.MustCompile(`Scan using (\w+) on push_(?:queue|claims|idempotency) .*\n +(.*)`).FindAllStringSubmatch(plan, -1)
+			require.NotEmpty(t, found)
+			for _, scan := range found {
+				condition := map[string]string{
+					"push_queue_pkey":       `Index Cond: \(id = `,
+					"push_queue_due":        `Index Cond: \(+subscription = `,
+					"push_queue_held":       `Index Cond: \(+subscription = `,
+					"push_queue_order":      `Index Cond: \(+subscription = `,
+					"push_claims_pkey":      `Index Cond: \(+subscription = |Filter: \(lease_until `,
+					"push_idempotency_pkey": `Index Cond: \(+environment = .* AND \(key = `,
+				}[scan[1]]
+				require.NotEmpty(t, condition, plan)
+				require.Regexp(t, condition, scan[2], plan)
+			}
+		})
+	}
+}
+
 // planned is how the server does a statement that it has planned for good.
 func (p *pushStore) planned(t *testing.T, statement, arguments string) string {
 	t.Helper()
@@ -62,7 +102,7 @@ func (p *pushStore) planned(t *testing.T, statement, arguments string) string {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tx.Rollback(t.Context())) }()
 	for _, step := range []string{
-		`ANALYZE push_queue`,
+		`ANALYZE push_queue`, `SELECT set_config('open_platform.claim', '', true), set_config('open_platform.claimed_at', '1', true)`,
 		`SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`,
 		`PREPARE statement ` + statement,
 	} {
@@ -72,6 +112,8 @@ func (p *pushStore) planned(t *testing.T, statement, arguments string) string {
 	rows, err := tx.Query(t.Context(), `EXPLAIN EXECUTE statement `+arguments)
 	require.NoError(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `DEALLOCATE statement`)
 	require.NoError(t, err)
 	return strings.Join(lines, "\n")
 }

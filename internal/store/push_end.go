@@ -27,8 +27,8 @@ func (c *conn) endLive(ctx context.Context, ids []pusher.DeliveryID, state pushe
 	var all []queuedDelivery
 	for some := range slices.Chunk(sortedIDs(ids), idBatch) {
 		list, named := idList(some)
-		ended, err := c.lockQueue(ctx, list, `JOIN ids ON ids.at = q.at AND ids.id = q.id JOIN push_deliveries d ON d.at = q.at AND d.id = q.id
-			WHERE `+condition, append(named, args...)...)
+		ended, err := c.lockQueue(ctx, list, `JOIN ids ON ids.at = q.at AND `+c.engine.lookup("q.id", "ids.id")+`
+			JOIN push_deliveries d ON `+c.engine.lookup("d.at", "q.at")+` AND d.id = q.id WHERE `+condition, append(named, args...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +55,7 @@ func (c *conn) leaveQueue(ctx context.Context, ended []queuedDelivery, state pus
 		return err
 	}
 	list, named := idList(idsOfQueued(ended))
-	if _, err := c.exec(ctx, list+`DELETE FROM push_queue WHERE id IN (SELECT id FROM ids)`, named...); err != nil {
+	if _, err := c.exec(ctx, list+`DELETE FROM push_queue WHERE `+c.engine.anyOf("id", "SELECT id FROM ids"), named...); err != nil {
 		return err
 	}
 	n := listLength(len(ended))
@@ -85,7 +85,7 @@ func (c *conn) leaveClaims(ctx context.Context, ended []queuedDelivery) (map[int
 		fences[id] = max(fences[id], fence)
 		return err
 	}, list+`DELETE FROM push_claims WHERE id IN (SELECT id FROM ids)
-		AND subscription IN (SELECT q.subscription FROM ids JOIN push_queue q ON q.id = ids.id) RETURNING id, fence`, named...)
+		AND subscription IN (SELECT q.subscription FROM ids JOIN push_queue q ON `+c.engine.lookup("q.id", "ids.id")+`) RETURNING id, fence`, named...)
 	return fences, err
 }
 

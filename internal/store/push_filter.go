@@ -25,9 +25,12 @@ func (e *engine) stateJoins() string {
 	return ` LEFT JOIN push_queue q ON ` + e.lookup("q.id", "d.id") + ` LEFT JOIN subscriptions s ON ` + e.lookup("s.number", "d.subscription")
 }
 
+// liveOfApp must hold for those of an app in push_queue x to be found by their index.
+const liveOfApp = `x.app > 0`
+
 // recordOfX joins the records to the rows x of push_queue or of push_failed.
 func (e *engine) recordOfX() string {
-	return ` JOIN push_deliveries d ON ` + e.lookup("d.at", "x.at") + ` AND ` + e.lookup("d.id", "x.id")
+	return ` JOIN push_deliveries d ON ` + e.lookup("d.at", "x.at") + ` AND d.id = x.id`
 }
 
 // listDefault is how many rows a list has whose limit is not positive.
@@ -120,6 +123,7 @@ func (e *engine) selectDeliveries(f pusher.Filter) selection {
 		s.from, s.alias = `push_failed x`+e.recordOfX(), "x"
 	case owned && len(states) > 0 && !slices.ContainsFunc(states, isFinal):
 		s.from, s.alias = `push_queue x`+e.recordOfX(), "x"
+		s.indexed.add(liveOfApp)
 	}
 	s.indexed.madeBetween(s.alias, f)
 	if f.Message != (pusher.MessageID{}) {

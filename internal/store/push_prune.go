@@ -128,14 +128,14 @@ func (c *conn) adoptPayloads(ctx context.Context, before time.Time) (int64, erro
 		return 0, err
 	}
 	list, args := idList(ids)
-	if _, err := c.lockQueue(ctx, list, `JOIN ids ON ids.id = q.id WHERE true`, args...); err != nil {
+	if _, err := c.lockQueue(ctx, list, `JOIN ids ON `+c.engine.lookup("q.id", "ids.id")+` WHERE true`, args...); err != nil {
 		return 0, err
 	}
 	for _, statement := range []string{
 		`INSERT INTO push_payloads (at, id, key_number, body) SELECT d.at, d.id, p.key_number, p.body FROM ids
 			JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id JOIN push_payloads p ON p.at = d.payload_at AND p.id = d.payload_id`,
 		`UPDATE push_deliveries SET payload_at = at, payload_id = id WHERE (at, id) IN (SELECT at, id FROM ids)`,
-		`UPDATE push_queue SET payload_at = at, payload_id = id WHERE id IN (SELECT id FROM ids)`,
+		`UPDATE push_queue SET payload_at = at, payload_id = id WHERE ` + c.engine.anyOf("id", "SELECT id FROM ids"),
 	} {
 		if _, err := c.exec(ctx, list+statement, args...); err != nil {
 			return 0, err

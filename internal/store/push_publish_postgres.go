@@ -24,7 +24,7 @@ const (
 		SELECT environment, key FROM taken`
 	// ownersOfKeys finds the messages that keys belong to.
 	ownersOfKeys = `SELECT i.environment, i.key, i.digest, i.message_at, i.message_id FROM unnest($1::text[], $2::text[]) AS k (environment, key)
-		JOIN push_idempotency i ON i.environment = k.environment AND i.key = k.key`
+		JOIN push_idempotency i ON i.environment = ANY (ARRAY[k.environment]) AND i.key = k.key`
 
 	insertMessages = `INSERT INTO push_messages (at, id, environment, topic, user_id, order_key, time, data, idempotency)
 		SELECT m.at, m.id, m.environment, m.topic, nullif(m.user_id, ''), nullif(m.order_key, ''), nullif(m.time, 0), m.data, nullif(m.idempotency, '')

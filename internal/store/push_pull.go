@@ -49,11 +49,11 @@ func (s *Store) Undelivered(ctx context.Context, app uint64, e platform.Environm
 // selectParcels is the next deliveries of an app in push_queue or in push_failed.
 func (e *engine) selectParcels(table string, app uint64, rest conditions, after pusher.Cursor, limit int) (query string, args []any) {
 	var where conditions
-	where.add(`x.app = ?`, int64(app))
+	where.add(liveOfApp+` AND x.app = ?`, int64(app))
 	where.newerThan("x", after)
 	where = where.and(rest)
 	return `SELECT x.at, x.id, d.message_at, d.message_id, d.topic, p.body, p.key_number FROM ` + table + ` x` + e.recordOfX() + `
-		JOIN subscriptions s ON ` + e.lookup("s.number", "d.subscription") + ` JOIN push_payloads p ON ` + e.lookup("p.at", "d.payload_at") + ` AND ` + e.lookup("p.id", "d.payload_id") +
+		JOIN subscriptions s ON ` + e.lookup("s.number", "d.subscription") + ` JOIN push_payloads p ON ` + e.lookup("p.at", "d.payload_at") + ` AND p.id = d.payload_id` +
 		where.String() + ` ORDER BY x.at, x.id LIMIT ?`, append(where.args, limit)
 }
 
@@ -126,7 +126,7 @@ func (c *conn) acknowledgeFailed(ctx context.Context, app uint64, e platform.Env
 func (c *conn) forgetFailed(ctx context.Context, ids []pusher.DeliveryID) error {
 	for some := range slices.Chunk(ids, idBatch) {
 		list, args := idList(some)
-		_, err := c.exec(ctx, list+`DELETE FROM push_failed WHERE (at, id) IN (SELECT d.at, d.id
+		_, err := c.exec(ctx, list+`DELETE FROM push_failed WHERE `+c.engine.anyOf("at", "SELECT at FROM ids")+` AND (at, id) IN (SELECT d.at, d.id
 			FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id WHERE d.state <> ?)`, append(args, uint8(pusher.Failed))...)
 		if err != nil {
 			return err

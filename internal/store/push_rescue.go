@@ -24,13 +24,13 @@ const (
 			ORDER BY c.subscription, c.fence, c.id LIMIT $1),
 		lost AS MATERIALIZED (
 			SELECT o.*, q.at, q.cause, q.attempts + 1 AS attempts
-			FROM over o JOIN push_queue q ON q.id = o.id WHERE q.fence < o.fence FOR UPDATE OF q SKIP LOCKED),
+			FROM over o JOIN push_queue q ON q.id = ANY (ARRAY[o.id]) WHERE q.fence < o.fence FOR UPDATE OF q SKIP LOCKED),
 		kept AS (
 			UPDATE push_queue q SET fence = l.fence, due_at = c.now, attempts = l.attempts, tries = q.tries + 1,
 				first_attempt = coalesce(q.first_attempt, l.fence)
-			FROM lost l, clock c WHERE q.id = l.id),
+			FROM lost l, clock c WHERE q.id = ANY (ARRAY[l.id])),
 		ended AS (
-			DELETE FROM push_claims c USING over o WHERE c.subscription = o.subscription AND c.fence = o.fence AND c.id = o.id
+			DELETE FROM push_claims c USING over o WHERE c.subscription = ANY (ARRAY[o.subscription]) AND c.fence = o.fence AND c.id = o.id
 				AND (o.id IN (SELECT id FROM lost) OR NOT EXISTS (SELECT 1 FROM push_queue q WHERE q.id = o.id AND q.fence < o.fence))),
 		record AS (
 			UPDATE push_deliveries d SET attempts = l.attempts, last_status = 0, last_class = 'lost' FROM lost l WHERE d.at = l.at AND d.id = l.id),

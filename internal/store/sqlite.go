@@ -25,6 +25,7 @@ func sqliteEngine() *engine {
 		among:     ` IN (SELECT value FROM json_each(?))`,
 		backFence: `d.fence`,
 		lookup:    func(column, value string) string { return column + ` = ` + value },
+		anyOf:     func(column, query string) string { return column + ` IN (` + query + `)` },
 		counter: map[string]counter{
 			"apps": sqliteCounter("apps"), "audit": sqliteCounter("audit"), "subscriptions": sqliteCounter("subscriptions"),
 			"push_deliveries": {
