@@ -17,7 +17,7 @@ func (s *Store) PushAgain(ctx context.Context, id pusher.DeliveryID) error {
 		if err != nil {
 			return nil, err
 		}
-		one := selection{from: `push_deliveries d`, alias: "d"}
+		one := selection{engine: s.engine, from: `push_deliveries d`, alias: "d"}
 		one.indexed.add(`d.at = ? AND d.id = ?`, id.At, id.ID)
 		pushed, err := c.pushAgain(ctx, pusher.Manual, one, now)
 		if err == nil && len(pushed) == 0 {
@@ -82,8 +82,7 @@ func (c *conn) pushAgain(ctx context.Context, cause pusher.Cause, sel selection,
 	lock := ""
 	if c.engine.lockRow != "" {
 		lock = c.engine.lockRow + ` OF d`
-		_, err := c.lockQueue(ctx, ``, `JOIN `+sel.from+` ON `+c.engine.lookup("q.id", "d.id")+`
-			LEFT JOIN subscriptions s ON `+c.engine.lookup("s.number", "d.subscription")+where.String(), where.args...)
+		_, err := c.lockQueue(ctx, ``, sel.queued()+where.String(), where.args...)
 		if err != nil {
 			return nil, err
 		}

@@ -165,6 +165,11 @@ func (s selection) newest(after pusher.Cursor, limit int) (query string, args []
 		` ORDER BY ` + s.alias + `.at DESC, ` + s.alias + `.id DESC LIMIT ?`, append(where.args, listLimit(limit))
 }
 
+// queued joins the selection to the queue q.
+func (s selection) queued() string {
+	return `JOIN ` + s.from + ` ON ` + s.engine.lookup("q.id", "d.id") + ` LEFT JOIN subscriptions s ON ` + s.engine.lookup("s.number", "d.subscription")
+}
+
 // oldestFirst is the order of the index.
 func (s selection) oldestFirst() string { return ` ORDER BY ` + s.alias + `.at, ` + s.alias + `.id` }
 

@@ -70,6 +70,10 @@ func (c *conn) lockAgain(ctx context.Context) error {
 	return c.each(ctx, func(*sql.Rows) error { return nil }, c.engine.again)
 }
 
+// inOrder is the order in which rows of the queue q are locked. The sum keeps
+// PostgreSQL from reading the whole queue for the sake of its order.
+const inOrder = ` ORDER BY q.id + 0`
+
 // lockQueue finds the queue's rows that the rest of the query selects, and keeps
 // them from others until the transaction ends. Nobody waits in a circle: rows of
 // subscriptions without an order are locked in the order of their ids, and before
@@ -89,17 +93,18 @@ func (c *conn) lockQueue(ctx context.Context, with, from string, args ...any) ([
 		}, with+`SELECT q.at, q.id, q.subscription, q.fence FROM push_queue q `+from+tail, args...)
 	}
 	if c.engine.lockRow == "" {
-		return locked, read(` ORDER BY q.id`)
+		return locked, read(inOrder)
 	}
-	if err := read(` AND q.order_key IS NULL ORDER BY q.id` + c.engine.lockRow + ` OF q`); err != nil {
+	if err := read(` AND q.order_key IS NULL` + inOrder + c.engine.lockRow + ` OF q`); err != nil {
 		return nil, err
 	}
 	err := c.each(ctx, func(*sql.Rows) error { return nil }, with+`SELECT s.number FROM subscriptions s
-		WHERE s.number IN (SELECT q.subscription FROM push_queue q `+from+` AND q.order_key IS NOT NULL) ORDER BY s.number`+c.engine.lockRow, args...)
+		WHERE `+c.engine.anyOf("s.number", `SELECT q.subscription FROM push_queue q `+from+` AND q.order_key IS NOT NULL`)+`
+		ORDER BY s.number`+c.engine.lockRow, args...)
 	if err != nil {
 		return nil, err
 	}
-	err = read(` AND q.order_key IS NOT NULL ORDER BY q.id` + c.engine.lockRow + ` OF q NOWAIT`)
+	err = read(` AND q.order_key IS NOT NULL` + inOrder + c.engine.lockRow + ` OF q NOWAIT`)
 	if sqlState(err) == lockNotAvailable {
 		err = errLocked
 	}
