@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -233,7 +234,7 @@ func TestSandboxMerchant(t *testing.T) {
 	var made struct{ Login, Password string }
 	require.NoError(t, json.Unmarshal(data, &made))
 	require.GreaterOrEqual(t, len(made.Password), 26)
-	_, err = w.service.CheckPassword(t.Context(), made.Login, made.Password)
+	_, err = w.service.CheckPassword(t.Context(), netip.Addr{}, made.Login, made.Password)
 	require.NoError(t, err)
 	credentials, err := os.ReadFile(filepath.Join(w.dir, "sandbox.json"))
 	require.NoError(t, err)

@@ -122,7 +122,7 @@ func (s *site) logIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	login := r.PostForm.Get("login")
-	u, err := s.platform.Service.CheckPassword(r.Context(), login, r.PostForm.Get("password"))
+	u, err := s.platform.Service.CheckPassword(r.Context(), clientIP(r), login, r.PostForm.Get("password"))
 	if err != nil {
 		s.logInFailed(w, r, in, f, login, err)
 		return

@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -231,7 +232,19 @@ func TestLogInEnds(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, page.StatusCode)
 }
 
-// TestGuessing passwords is answered by a wait in the end.
+// from is the site as a browser at another address sees it.
+func (w *world) from(address string) *httptest.Server {
+	w.t.Helper()
+	site := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		r.RemoteAddr = net.JoinHostPort(address, "4711")
+		w.site.Config.Handler.ServeHTTP(rw, r)
+	}))
+	w.t.Cleanup(site.Close)
+	return site
+}
+
+// TestGuessing passwords is answered by a wait in the end: of whom comes from the
+// network of the guesser, not of the merchant elsewhere.
 func TestGuessing(t *testing.T) {
 	w := newWorld(t, "open_oauth")
 	b := w.browser()
@@ -246,6 +259,12 @@ func TestGuessing(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, page.StatusCode)
 	require.NotEmpty(t, page.Header.Get("Retry-After"))
 	require.Contains(t, page.body, "too many attempts")
+
+	elsewhere := w.from("203.0.113.7")
+	owner := w.browser()
+	page = owner.logIn(owner.get(elsewhere.URL + "/oauth/grants"))
+	require.Equal(t, http.StatusOK, page.StatusCode)
+	require.Contains(t, page.body, "My authorizations")
 }
 
 // TestPlainHTTP gets a page that says so, and no cookie.

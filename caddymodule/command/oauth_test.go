@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ func TestCommandsOnMerchants(t *testing.T) {
 	s, addr := admin(t)
 	made := runWith(t, addr, password+"\n", false, "user", "create", "Shop@example.com", "--name", "演示店").ok(t)
 	require.NotContains(t, made, password)
-	u, err := s.Platform.Service().CheckPassword(t.Context(), "shop@example.com", password)
+	u, err := s.Platform.Service().CheckPassword(t.Context(), netip.Addr{}, "shop@example.com", password)
 	require.NoError(t, err)
 	require.Equal(t, strings.TrimLeft(`
 user:     `+u.ID+`
@@ -36,7 +37,7 @@ changed:  2027-01-31 08:00:00Z
 
 	writeFile(t, "password.txt", "another password\r\n")
 	run(t, addr, "user", "password", u.ID, "--password-file", "password.txt").ok(t)
-	_, err = s.Platform.Service().CheckPassword(t.Context(), "shop@example.com", "another password")
+	_, err = s.Platform.Service().CheckPassword(t.Context(), netip.Addr{}, "shop@example.com", "another password")
 	require.NoError(t, err)
 	require.Contains(t, run(t, addr, "user", "disable", "shop@example.com").ok(t), "disabled")
 	require.Equal(t, strings.TrimLeft(`

@@ -3,6 +3,8 @@ package platform
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -30,24 +32,53 @@ const (
 	// longestWait.
 	firstWait   = time.Second
 	longestWait = 15 * time.Minute
+	// freeOfAll is how many go by from all networks together, and stepOfAll when
+	// one more may come. That is what ten networks can use up and one cannot, so
+	// one alone keeps nobody else out.
+	freeOfAll = 10 * freeGuesses
+	stepOfAll = longestWait / 10
 	// forgetAfter is when a login without further guesses is as new.
 	forgetAfter = 24 * time.Hour
-	// maxGuessed bounds the memory: about 10 MB.
+	// maxGuessed bounds the memory: about 20 MB.
 	maxGuessed = 50_000
 )
 
-// lockout slows the guessing of passwords down. It counts in the memory of each
-// node: a guess then costs no write, logins that nobody has are treated as the
-// others, and a guesser who spreads over nodes gains a factor that the doubling
-// of the wait takes back. Who wants to push a login out of the memory must guess
-// fifty thousand others, and each guess costs a hash: that takes longer than the
-// longest wait.
+// lockout slows the guessing of passwords down: strictly for each login and
+// network, so that who guesses keeps out those alone who are as near, and more
+// widely for a login from everywhere. It counts in the memory of each node: a
+// guess then costs no write, logins that nobody has are treated as the others,
+// and a guesser who spreads over nodes gains a factor that the doubling of the
+// wait takes back. Who wants to push a login out of the memory must guess fifty
+// thousand others, and each guess costs a hash: that takes longer than the longest
+// wait.
 type lockout struct {
 	mu      sync.Mutex
-	guessed map[string]guesses
+	guessed map[guess]guesses
+	// all is, for each login, when the guesses from everywhere are used up by
+	// time: the theoretical arrival time of the generic cell rate algorithm.
+	all map[string]time.Time
 }
 
-// guesses are those for one login since the right password came last.
+// guess is what a password is tried for, and the network that it comes from.
+type guess struct {
+	login   string
+	network netip.Prefix
+}
+
+// newGuess finds the network: of IPv4 256 addresses, of IPv6 what a customer has.
+func newGuess(login string, from netip.Addr) guess {
+	bits := 64
+	if from = from.Unmap(); from.Is4() {
+		bits = 24
+	}
+	network, err := from.Prefix(bits)
+	if err != nil { // no address is a network, too
+		network = netip.Prefix{}
+	}
+	return guess{login, network}
+}
+
+// guesses are those since the right password came last.
 type guesses struct {
 	count int
 	last  time.Time
@@ -62,45 +93,83 @@ func (g guesses) wait() time.Duration {
 }
 
 // charge counts a guess before it is looked at, so that many at once do not
-// slip through, or refuses it. A right one is taken back by forgive.
-func (l *lockout) charge(login string, now time.Time) error {
+// slip through, or refuses it. A right one is taken back by forgive, one that was
+// not looked at by giveBack.
+func (l *lockout) charge(of guess, now time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g := l.guessed[login]
+	g := l.guessed[of]
 	if now.Sub(g.last) > forgetAfter {
 		g = guesses{}
 	}
-	if left := g.last.Add(g.wait()).Sub(now); g.count >= freeGuesses && left > 0 {
+	left := l.all[of.login].Add(-(freeOfAll - 1) * stepOfAll).Sub(now)
+	if g.count >= freeGuesses {
+		left = max(left, g.last.Add(g.wait()).Sub(now))
+	}
+	if left > 0 {
 		return &LockedError{RetryAfter: left}
 	}
 	if l.guessed == nil {
-		l.guessed = map[string]guesses{}
+		l.guessed, l.all = map[guess]guesses{}, map[string]time.Time{}
 	}
-	if g.count == 0 && len(l.guessed) >= maxGuessed {
-		l.makeRoom(now)
+	makeRoom(l.guessed, of, func(g guesses) bool { return now.Sub(g.last) > longestWait })
+	makeRoom(l.all, of.login, now.After)
+	l.guessed[of] = guesses{g.count + 1, now}
+	until := l.all[of.login]
+	if until.Before(now) {
+		until = now
 	}
-	l.guessed[login] = guesses{g.count + 1, now}
+	l.all[of.login] = until.Add(stepOfAll)
 	return nil
 }
 
-// forgive forgets the guesses for a login whose password was right or is new.
-func (l *lockout) forgive(login string) {
+// giveBack takes back what charge counted for a guess that was not looked at.
+func (l *lockout) giveBack(of guess) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.guessed, login)
+	if g := l.guessed[of]; g.count > 1 {
+		l.guessed[of] = guesses{g.count - 1, g.last}
+	} else {
+		delete(l.guessed, of)
+	}
+	l.giveBackOfAll(of.login)
 }
 
-// makeRoom forgets logins that may be tried at once anyway, else any one.
-func (l *lockout) makeRoom(now time.Time) {
-	for login, g := range l.guessed {
-		if now.Sub(g.last) > longestWait {
-			delete(l.guessed, login)
-		}
+// forgive forgets the guesses from the network that the right password came
+// from. Those from elsewhere go on counting, or each log-in would let a guesser
+// begin anew.
+func (l *lockout) forgive(of guess) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.guessed, of)
+	l.giveBackOfAll(of.login)
+}
+
+func (l *lockout) giveBackOfAll(login string) {
+	if until, ok := l.all[login]; ok {
+		l.all[login] = until.Add(-stepOfAll)
 	}
-	for login := range l.guessed {
-		if len(l.guessed) < maxGuessed {
+}
+
+// forget forgets all guesses for a login whose password is new.
+func (l *lockout) forget(login string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.all, login)
+	maps.DeleteFunc(l.guessed, func(of guess, _ guesses) bool { return of.login == login })
+}
+
+// makeRoom bounds a map before key comes in: it forgets what may be tried at once
+// anyway, else any.
+func makeRoom[K comparable, V any](m map[K]V, key K, atRest func(V) bool) {
+	if _, in := m[key]; in || len(m) < maxGuessed {
+		return
+	}
+	maps.DeleteFunc(m, func(_ K, v V) bool { return atRest(v) })
+	for k := range m {
+		if len(m) < maxGuessed {
 			return
 		}
-		delete(l.guessed, login)
+		delete(m, k)
 	}
 }

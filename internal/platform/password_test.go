@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -81,34 +82,46 @@ func TestHashingIsBounded(t *testing.T) {
 	require.Empty(t, h.slots, "each gives its turn back")
 }
 
-// However many logins are guessed, the memory is bounded.
+// However many logins are guessed, and from wherever, the memory is bounded.
 func TestLockoutIsBounded(t *testing.T) {
 	var l lockout
 	now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i := range maxGuessed + 1000 {
-		require.NoError(t, l.charge(fmt.Sprint("login", i), now))
+		require.NoError(t, l.charge(guess{login: fmt.Sprint("login", i)}, now))
 		require.LessOrEqual(t, len(l.guessed), maxGuessed)
+		require.LessOrEqual(t, len(l.all), maxGuessed)
 	}
 	// Those who may try again make room first.
-	l = lockout{guessed: map[string]guesses{}}
+	l = lockout{guessed: map[guess]guesses{}, all: map[string]time.Time{}}
 	for i := range maxGuessed {
-		l.guessed[fmt.Sprint("old", i)] = guesses{1, now.Add(-time.Hour)}
+		login := fmt.Sprint("old", i)
+		l.guessed[guess{login: login}] = guesses{1, now.Add(-time.Hour)}
+		l.all[login] = now.Add(-time.Hour)
 	}
-	l.guessed["old0"] = guesses{9, now}
-	require.NoError(t, l.charge("new", now))
+	l.guessed[guess{login: "old0"}], l.all["old0"] = guesses{9, now}, now.Add(time.Hour)
+	require.NoError(t, l.charge(guess{login: "new"}, now))
 	require.Len(t, l.guessed, 2)
+	require.Len(t, l.all, 2)
 }
 
-// No order of guesses gets more of them in than the waits allow.
+// No order of guesses gets more of them in than the waits allow, from one network
+// and from all together, and a right one in between changes nothing of that.
 func TestLockoutNeverLetsMoreIn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var l lockout
 		now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-		begin, passed := now, 0
+		begin, passed, inAll := now, map[byte]int{}, 0
+		networks := rapid.ByteRange(1, 30).Draw(t, "networks")
 		for range rapid.IntRange(1, 200).Draw(t, "guesses") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "pause")) * time.Second)
-			if l.charge("a", now) == nil {
-				passed++
+			from := rapid.ByteRange(1, networks).Draw(t, "from")
+			if l.charge(newGuess("a", netip.AddrFrom4([4]byte{203, 0, from, 9})), now) == nil {
+				passed[from]++
+				inAll++
+			}
+			owner := newGuess("a", netip.AddrFrom4([4]byte{198, 51, 100, 7}))
+			if rapid.Bool().Draw(t, "owner") && l.charge(owner, now) == nil {
+				l.forgive(owner)
 			}
 		}
 		most := freeGuesses + 1
@@ -116,6 +129,9 @@ func TestLockoutNeverLetsMoreIn(t *testing.T) {
 			spent += wait
 			wait = min(2*wait, longestWait)
 		}
-		require.LessOrEqual(t, passed, most)
+		for _, n := range passed {
+			require.LessOrEqual(t, n, most)
+		}
+		require.LessOrEqual(t, inAll, freeOfAll+int(now.Sub(begin)/stepOfAll))
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
@@ -41,33 +42,43 @@ func (s *Service) CreateUser(ctx context.Context, actor, login, name, password s
 	return u, nil
 }
 
-// CheckPassword finds the merchant that logs in. It takes the same time for a
-// login that nobody has. Errors are ErrLogin, also for a user that is disabled,
-// and [LockedError].
-func (s *Service) CheckPassword(ctx context.Context, login, password string) (*User, error) {
+// CheckPassword finds the merchant that logs in from the address. It takes the
+// same time for a login that nobody has. Errors are ErrLogin, also for a user that
+// is disabled, and [LockedError].
+func (s *Service) CheckPassword(ctx context.Context, from netip.Addr, login, password string) (*User, error) {
 	login, err := parseLogin(login)
 	if err != nil || len(password) > maxPassword {
 		return nil, ErrLogin // nobody can have them, as anybody may know
 	}
-	if err := s.lockout.charge(login, s.now()); err != nil {
+	of := newGuess(login, from)
+	if err := s.lockout.charge(of, s.now()); err != nil {
 		return nil, err
 	}
-	u, err := s.store.UserByLogin(ctx, login)
-	if errors.Is(err, ErrNotFound) {
-		u, err = &User{}, nil
-	}
+	u, right, err := s.look(ctx, login, password)
 	if err != nil {
+		s.lockout.giveBack(of)
 		return nil, err
-	}
-	right, err := s.hasher.matches(ctx, u.Password, password)
-	if err != nil {
-		return nil, fmt.Errorf("user %s: %w", u.ID, err)
 	}
 	if !right || u.Status != UserActive {
 		return nil, ErrLogin
 	}
-	s.lockout.forgive(login)
+	s.lockout.forgive(of)
 	return u, nil
+}
+
+// look tells whether the password is that of the login.
+func (s *Service) look(ctx context.Context, login, password string) (u *User, right bool, err error) {
+	u, err = s.store.UserByLogin(ctx, login)
+	if errors.Is(err, ErrNotFound) {
+		u, err = &User{}, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if right, err = s.hasher.matches(ctx, u.Password, password); err != nil {
+		return nil, false, fmt.Errorf("user %s: %w", u.ID, err)
+	}
+	return u, right, nil
 }
 
 // SetPassword gives a user a new password, and ends a lock-out on this node.
@@ -89,7 +100,7 @@ func (s *Service) SetPassword(ctx context.Context, actor, ref, password string) 
 	if err != nil {
 		return nil, err
 	}
-	s.lockout.forgive(u.Login)
+	s.lockout.forget(u.Login)
 	return u, nil
 }
 

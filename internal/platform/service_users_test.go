@@ -3,6 +3,7 @@ package platform_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,9 @@ import (
 )
 
 const password = "correct horse battery"
+
+// home is where merchants log in from, abroad is another network.
+var home, abroad = netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("203.0.113.9")
 
 func (f *fixture) user(tb testing.TB) *platform.User {
 	tb.Helper()
@@ -35,7 +39,7 @@ func TestUserLife(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, u, got)
 	}
-	got, err := f.CheckPassword(ctx, "SHOP-1@EXAMPLE.COM", password)
+	got, err := f.CheckPassword(ctx, home, "SHOP-1@EXAMPLE.COM", password)
 	require.NoError(t, err)
 	require.Equal(t, u, got)
 	_, err = f.CreateUser(ctx, "test", "SHOP-1@example.com", "Other", password)
@@ -43,7 +47,7 @@ func TestUserLife(t *testing.T) {
 
 	_, err = f.DisableUser(ctx, "cli:ann", u.Login)
 	require.NoError(t, err)
-	_, err = f.CheckPassword(ctx, u.Login, password)
+	_, err = f.CheckPassword(ctx, home, u.Login, password)
 	require.ErrorIs(t, err, platform.ErrLogin)
 	users, err := f.Users(ctx, platform.UserFilter{Status: platform.UserDisabled}, platform.Page{})
 	require.NoError(t, err)
@@ -52,9 +56,9 @@ func TestUserLife(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.SetPassword(ctx, "cli:ann", u.ID, "another password")
 	require.NoError(t, err)
-	_, err = f.CheckPassword(ctx, u.Login, password)
+	_, err = f.CheckPassword(ctx, home, u.Login, password)
 	require.ErrorIs(t, err, platform.ErrLogin)
-	_, err = f.CheckPassword(ctx, u.Login, "another password")
+	_, err = f.CheckPassword(ctx, home, u.Login, "another password")
 	require.NoError(t, err)
 	require.Len(t, f.changes, 4)
 
@@ -115,43 +119,92 @@ func TestLockout(t *testing.T) {
 	f.user(t)
 	for _, login := range []string{"shop-1@example.com", "nobody"} {
 		for range 5 {
-			_, err := f.CheckPassword(ctx, login, "wrong password")
+			_, err := f.CheckPassword(ctx, home, login, "wrong password")
 			require.ErrorIs(t, err, platform.ErrLogin)
 		}
 		wait := time.Second
 		for range 12 {
 			var locked *platform.LockedError
-			_, err := f.CheckPassword(ctx, login, password)
+			_, err := f.CheckPassword(ctx, home, login, password)
 			require.ErrorAs(t, err, &locked, login)
 			require.Equal(t, wait, locked.RetryAfter, login)
 			f.now = f.now.Add(wait)
-			_, err = f.CheckPassword(ctx, login, "wrong password")
+			_, err = f.CheckPassword(ctx, home, login, "wrong password")
 			require.ErrorIs(t, err, platform.ErrLogin)
 			wait = min(2*wait, 15*time.Minute)
 		}
 	}
 	f.now = f.now.Add(15 * time.Minute)
-	_, err := f.CheckPassword(ctx, "Shop-1@example.com", password)
+	_, err := f.CheckPassword(ctx, home, "Shop-1@example.com", password)
 	require.NoError(t, err, "after the wait the right one is good")
 	for range 5 {
-		_, err := f.CheckPassword(ctx, "shop-1@example.com", "wrong password")
+		_, err := f.CheckPassword(ctx, home, "shop-1@example.com", "wrong password")
 		require.ErrorIs(t, err, platform.ErrLogin, "and the count begins anew")
 	}
-	_, err = f.CheckPassword(ctx, "shop-1@example.com", password)
+	_, err = f.CheckPassword(ctx, home, "shop-1@example.com", password)
 	require.ErrorContains(t, err, "too many wrong passwords; try again in 1s")
 	_, err = f.SetPassword(ctx, "test", "shop-1@example.com", password)
 	require.NoError(t, err)
-	_, err = f.CheckPassword(ctx, "shop-1@example.com", password)
+	_, err = f.CheckPassword(ctx, home, "shop-1@example.com", password)
 	require.NoError(t, err, "a new password ends the wait")
 	for range 5 {
-		_, err = f.CheckPassword(ctx, "nobody2", "wrong password")
+		_, err = f.CheckPassword(ctx, home, "nobody2", "wrong password")
 		require.ErrorIs(t, err, platform.ErrLogin)
 	}
 	f.now = f.now.Add(25 * time.Hour)
 	for range 5 {
-		_, err = f.CheckPassword(ctx, "nobody2", "wrong password")
+		_, err = f.CheckPassword(ctx, home, "nobody2", "wrong password")
 		require.ErrorIs(t, err, platform.ErrLogin, "a day later it is forgotten")
 	}
+}
+
+// Who guesses keeps out only those who are as near, for as long as one likes; it
+// takes many networks to slow a login down for all.
+func TestLockoutElsewhere(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	f.user(t)
+	locked := func(from netip.Addr, password string) time.Duration {
+		var e *platform.LockedError
+		if _, err := f.CheckPassword(ctx, from, "shop-1@example.com", password); errors.As(err, &e) {
+			return e.RetryAfter
+		}
+		return 0
+	}
+	for range 40 { // a night
+		for wait := time.Duration(0); wait == 0; wait = locked(abroad, "wrong password") {
+		}
+		require.NotZero(t, locked(netip.MustParseAddr("203.0.113.200"), password), "a neighbour")
+		require.Zero(t, locked(home, password))
+		f.now = f.now.Add(15 * time.Minute)
+	}
+	f.now = f.now.Add(25 * time.Hour)
+	customer := func(n byte) netip.Addr { return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 7: n, 15: n}) }
+	for n := range byte(10) {
+		for range 5 {
+			require.Zero(t, locked(customer(n), "wrong password"))
+		}
+	}
+	require.Equal(t, 90*time.Second, locked(home, password))
+	f.now = f.now.Add(90 * time.Second)
+	require.Zero(t, locked(home, password), "one a while comes in")
+	_, err := f.SetPassword(ctx, "test", "shop-1@example.com", password)
+	require.NoError(t, err)
+	require.Zero(t, locked(customer(1), password), "a new password ends all waits")
+}
+
+// A password that could not be looked at is no guess.
+func TestLockoutWithoutStore(t *testing.T) {
+	f := newFixture(t)
+	f.user(t)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 60 {
+		_, err := f.CheckPassword(gone, home, "shop-1@example.com", password)
+		require.ErrorIs(t, err, platform.ErrUnavailable)
+	}
+	_, err := f.CheckPassword(t.Context(), home, "shop-1@example.com", password)
+	require.NoError(t, err)
 }
 
 // Many guesses at once are no more than many one after the other.
@@ -162,7 +215,7 @@ func TestLockoutInParallel(t *testing.T) {
 	errs := make([]error, parallel)
 	var wg sync.WaitGroup
 	for i := range parallel {
-		wg.Go(func() { _, errs[i] = f.CheckPassword(t.Context(), "shop-1@example.com", "wrong password") })
+		wg.Go(func() { _, errs[i] = f.CheckPassword(t.Context(), home, "shop-1@example.com", "wrong password") })
 	}
 	wg.Wait()
 	looked := 0
@@ -179,6 +232,6 @@ func TestHashingEndsWithItsContext(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := f.CheckPassword(ctx, "nobody", password)
+	_, err := f.CheckPassword(ctx, home, "nobody", password)
 	require.ErrorIs(t, err, platform.ErrUnavailable)
 }
