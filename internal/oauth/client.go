@@ -31,7 +31,9 @@ const badClient = "client_id and client_secret do not belong together, or the ap
 
 // authenticate finds out which app makes a request (RFC 6749 section 2.3). A
 // public app names itself and proves nothing. Wrong guesses are slowed down for
-// each app and address; they never hold up the app elsewhere.
+// each app and address; they never hold up the app elsewhere. They count after
+// the look: an app that asks for many tokens side by side must not wait, and
+// guesses that were looked at side by side are waited for afterwards all the same.
 func (s *Server) authenticate(r *http.Request, p *params) (*platform.App, *refusal) {
 	c, refused := readClaim(r, p)
 	if refused != nil {
@@ -52,7 +54,7 @@ func (s *Server) authenticate(r *http.Request, p *params) (*platform.App, *refus
 		return nil, failed(err)
 	}
 	if !proven {
-		s.Guard.failed(now, guess)
+		s.Guard.charge(now, guess)
 		return nil, refuse(invalidClient, badClient)
 	}
 	return app, nil

@@ -94,12 +94,11 @@ func mayUseDevice(app *platform.App) *refusal {
 // proves nothing.
 func (s *Server) slowStarts(now time.Time, app *platform.App, address netip.Addr) *refusal {
 	start := deviceStart(app.Key, address)
-	if wait := s.Guard.wait(now, start); wait > 0 {
+	if wait := s.Guard.take(now, start); wait > 0 {
 		refused := refuse(tooManyDevices, "too many devices ask from this address; wait before the next")
 		refused.retryAfter = wait
 		return refused
 	}
-	s.Guard.failed(now, start)
 	return nil
 }
 
@@ -149,14 +148,14 @@ func (s *Server) DeviceRequest(ctx context.Context, typed, user string, address 
 		return nil, ErrUserCode
 	}
 	now, guess := s.Now(), userCodeGuess(user, address)
-	if wait := s.Guard.wait(now, guess); wait > 0 {
+	if wait := s.Guard.take(now, guess); wait > 0 {
 		return nil, &WaitError{wait}
 	}
 	d, err := s.Store.DeviceByUserCode(ctx, HashOf(code), s.Environment, now)
 	if errors.Is(err, platform.ErrNotFound) {
-		s.Guard.failed(now, guess)
 		return nil, ErrUserCode
 	}
+	s.Guard.giveBack(guess)
 	if err != nil {
 		return nil, failed(fmt.Errorf("looking for a device: %w", err)).page()
 	}

@@ -89,20 +89,52 @@ func deviceStart(id string, address netip.Addr) attempt {
 func (g *Guard) wait(now time.Time, a attempt) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.left(now, a)
+}
+
+func (g *Guard) left(now time.Time, a attempt) time.Duration {
 	return max(0,
 		time.Duration(g.until[a.narrow]-now.UnixNano())-(guessBurst-1)*guessStep,
 		time.Duration(g.until[a.wide]-now.UnixNano())-(sweepBurst-1)*sweepStep)
 }
 
-// failed counts a failed attempt.
-func (g *Guard) failed(now time.Time, a attempt) {
+// charge counts an attempt.
+func (g *Guard) charge(now time.Time, a attempt) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.add(now, a)
+}
+
+// take counts an attempt before it is looked at, so that no more than the burst
+// are looked at side by side, unless it has to wait. One that was right is given
+// back.
+func (g *Guard) take(now time.Time, a attempt) (wait time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if wait := g.left(now, a); wait > 0 {
+		return wait
+	}
+	g.add(now, a)
+	return 0
+}
+
+func (g *Guard) add(now time.Time, a attempt) {
 	if len(g.until) >= maxGuessers {
 		g.shrink(now.UnixNano())
 	}
 	g.until[a.narrow] = max(g.until[a.narrow], now.UnixNano()) + int64(guessStep)
 	g.until[a.wide] = max(g.until[a.wide], now.UnixNano()) + int64(sweepStep)
+}
+
+// giveBack takes back what take counted.
+func (g *Guard) giveBack(a attempt) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for of, step := range map[guesser]time.Duration{a.narrow: guessStep, a.wide: sweepStep} {
+		if until, ok := g.until[of]; ok { // else it was forgotten meanwhile
+			g.until[of] = until - int64(step)
+		}
+	}
 }
 
 // shrink drops those at rest, and where that is not enough any half.

@@ -196,12 +196,12 @@ func TestGuardIsBounded(t *testing.T) {
 		return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 	}
 	for i := range maxGuessers {
-		g.failed(now, secretGuess("ak", address(i)))
+		g.charge(now, secretGuess("ak", address(i)))
 		require.LessOrEqual(t, len(g.until), maxGuessers+1)
 	}
 	now = now.Add(time.Hour)
 	for i := range maxGuessers {
-		g.failed(now, secretGuess("ak", address(i)))
+		g.charge(now, secretGuess("ak", address(i)))
 	}
 	require.LessOrEqual(t, len(g.until), maxGuessers+1)
 	require.Zero(t, NewGuard().wait(now, secretGuess("ak", netip.Addr{})))

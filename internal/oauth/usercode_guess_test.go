@@ -1,9 +1,11 @@
 package oauth_test
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,6 +60,57 @@ func TestUserCodeGuessing(t *testing.T) {
 		require.ErrorIs(t, guess("usr_"+string(rune('a'+i%26))+string(rune('a'+i/26)), here, wrong), oauth.ErrUserCode)
 	}
 	require.ErrorAs(t, guess("usr_fresh", here, d.str("user_code")), &wait)
+}
+
+// Many guesses at once are no more than many one after the other.
+func TestUserCodeGuessingInParallel(t *testing.T) {
+	f := newFixture(t)
+	const parallel = 200
+	errs := make([]error, parallel)
+	var wg sync.WaitGroup
+	for i := range parallel {
+		wg.Go(func() { _, errs[i] = f.DeviceRequest(t.Context(), "BBBB-BBBB", f.user.ID, here) })
+	}
+	wg.Wait()
+	looked := 0
+	for _, err := range errs {
+		if errors.Is(err, oauth.ErrUserCode) {
+			looked++
+		}
+	}
+	require.Equal(t, 10, looked)
+}
+
+// Right secrets never count, however many come at once; wrong ones all do.
+func TestSecretsInParallel(t *testing.T) {
+	f := newFixture(t)
+	const parallel = 50
+	at := func(secret string) (codes [parallel]int) {
+		var wg sync.WaitGroup
+		for i := range codes {
+			wg.Go(func() {
+				v := f.as(f.web, "grant_type", "client_credentials")
+				if secret != "" {
+					v.Set("client_secret", secret)
+				}
+				codes[i] = f.serve(f.TokenHandler(), request("/oauth/token", v)).Code
+			})
+		}
+		wg.Wait()
+		return codes
+	}
+	right := at("")
+	require.NotContains(t, right, http.StatusTooManyRequests)
+	wrong := 0
+	for _, code := range at("wrong") {
+		if code == http.StatusUnauthorized {
+			wrong++
+		}
+	}
+	f.pass(time.Duration(wrong-10) * 10 * time.Second)
+	require.Equal(t, http.StatusTooManyRequests, f.token(f.web, "grant_type", "client_credentials").Code)
+	f.pass(10 * time.Second)
+	require.Equal(t, http.StatusOK, f.token(f.web, "grant_type", "client_credentials").Code)
 }
 
 // What costs a row without a secret is slowed down for each address.
