@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	core "github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
@@ -122,7 +123,7 @@ func (s *site) logIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	login := r.PostForm.Get("login")
-	u, err := s.platform.Service.CheckPassword(r.Context(), clientIP(r), login, r.PostForm.Get("password"))
+	u, err := s.checkPassword(r, login)
 	if err != nil {
 		s.logInFailed(w, r, in, f, login, err)
 		return
@@ -134,18 +135,32 @@ func (s *site) logIn(w http.ResponseWriter, r *http.Request) {
 	redirect(w, f.Target)
 }
 
+// checkPassword finds the merchant whose password it is. How often one address may
+// have one hashed is bounded for all names together.
+func (s *site) checkPassword(r *http.Request, login string) (*platform.User, error) {
+	from := clientIP(r)
+	if err := s.platform.Guesses.LogIn(s.now(), from); err != nil {
+		return nil, err
+	}
+	return s.platform.Service.CheckPassword(r.Context(), from, login, r.PostForm.Get("password"))
+}
+
 // logInFailed shows the form again, and what was wrong.
 func (s *site) logInFailed(w http.ResponseWriter, r *http.Request, in *session, f form, login string, err error) {
 	t := languageOf(r)
-	try := logInTry{status: http.StatusForbidden, login: login}
+	try := logInTry{status: http.StatusForbidden, problem: t.WrongPassword, login: login}
+	var retry time.Duration
 	if locked, ok := errors.AsType[*platform.LockedError](err); ok {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(locked.RetryAfter.Seconds()))))
-		try.status, try.problem = http.StatusTooManyRequests, t.LockedOut
-	} else if errors.Is(err, platform.ErrLogin) {
-		try.problem = t.WrongPassword
-	} else {
+		retry = locked.RetryAfter
+	} else if wait, ok := errors.AsType[*core.WaitError](err); ok {
+		retry = wait.RetryAfter
+	} else if !errors.Is(err, platform.ErrLogin) {
 		s.failed(w, r, err)
 		return
+	}
+	if retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(retry.Seconds()))))
+		try.status, try.problem = http.StatusTooManyRequests, t.LockedOut
 	}
 	s.showLogIn(w, r, in, s.errandTo(r, t, f.Target), try)
 }

@@ -267,6 +267,26 @@ func TestGuessing(t *testing.T) {
 	require.Contains(t, page.body, "My authorizations")
 }
 
+// TestManyLogIns: one address has only so many passwords hashed, of whatever
+// names.
+func TestManyLogIns(t *testing.T) {
+	w := newWorld(t, "open_oauth")
+	b := w.browser()
+	page := b.get(w.grantsPage())
+	form, tries := page, 0
+	for page.StatusCode != http.StatusTooManyRequests {
+		require.Less(t, tries, 1000)
+		page = b.submit(form, "/oauth/login", "login", "a b", "password", password) // nobody can have such a name, so it costs no hash
+		tries++
+	}
+	require.Greater(t, tries, 100)
+	require.Equal(t, "1", page.Header.Get("Retry-After"))
+	require.Contains(t, page.body, "too many attempts")
+
+	elsewhere, owner := w.from("127.0.0.9"), w.browser()
+	require.Contains(t, owner.logIn(owner.get(elsewhere.URL+"/oauth/grants")).body, "My authorizations")
+}
+
 // TestPlainHTTP gets a page that says so, and no cookie.
 func TestPlainHTTP(t *testing.T) {
 	w := newWorld(t, "open_oauth")

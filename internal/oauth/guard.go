@@ -12,7 +12,7 @@ import (
 // How guessing is slowed down: after a burst of failures, one more each step.
 const (
 	// guessBurst is for one app from one address, or for the user codes of one
-	// user; sweepBurst for everything from one address.
+	// user; sweepBurst for everything from one address, and for its log-ins.
 	guessBurst = 10
 	sweepBurst = 100
 	guessStep  = 10 * time.Second
@@ -52,9 +52,25 @@ func (e *WaitError) Error() string {
 // NewGuard makes a guard that knows of no failures.
 func NewGuard() *Guard { return &Guard{until: make(map[guesser]int64)} }
 
-// attempt is what one attempt counts for: a narrow account, and a wide one that
-// is filled less easily.
-type attempt struct{ narrow, wide guesser }
+// attempt is the accounts that one attempt counts on.
+type attempt []account
+
+// account is a guesser, and how many attempts at once, and how often one more, it
+// has.
+type account struct {
+	guesser
+	burst int64
+	step  time.Duration
+}
+
+// narrow is an account for one thing, wide one that is filled less easily.
+func narrow(of string, address netip.Addr) account {
+	return account{guesser{max(limit.Hash(of), 1), address}, guessBurst, guessStep}
+}
+
+func wide(of string, address netip.Addr) account {
+	return account{guesser{max(limit.Hash(of), 1), address}, sweepBurst, sweepStep}
+}
 
 // network is the address that counts: of IPv6 a customer's network.
 func network(address netip.Addr) netip.Addr {
@@ -66,23 +82,37 @@ func network(address netip.Addr) netip.Addr {
 	return address
 }
 
+// anyGuess is where all guesses from an address count.
+func anyGuess(address netip.Addr) account {
+	return account{guesser{0, address}, sweepBurst, sweepStep}
+}
+
 // secretGuess is a wrong secret of the app from the address.
 func secretGuess(id string, address netip.Addr) attempt {
 	address = network(address)
-	return attempt{guesser{max(limit.Hash(id), 1), address}, guesser{0, address}}
+	return attempt{narrow(id, address), anyGuess(address)}
 }
 
 // userCodeGuess is a wrong user code of a user, who is logged in, wherever it
 // comes from.
 func userCodeGuess(user string, address netip.Addr) attempt {
-	return attempt{guesser{max(limit.Hash("user code\x00"+user), 1), netip.Addr{}}, guesser{0, network(address)}}
+	return attempt{narrow("user code\x00"+user, netip.Addr{}), anyGuess(network(address))}
 }
 
 // deviceStart is no guess, but something that costs a row: a device that begins
 // to wait.
 func deviceStart(id string, address netip.Addr) attempt {
 	address = network(address)
-	return attempt{guesser{max(limit.Hash("device\x00"+id), 1), address}, guesser{max(limit.Hash("device"), 1), address}}
+	return attempt{narrow("device\x00"+id, address), wide("device", address)}
+}
+
+// LogIn counts an attempt to log in from the address, right or wrong: each costs
+// a hash that is slow on purpose. The error is a *WaitError.
+func (g *Guard) LogIn(now time.Time, address netip.Addr) error {
+	if wait := g.take(now, attempt{wide("log in", network(address))}); wait > 0 {
+		return &WaitError{wait}
+	}
+	return nil
 }
 
 // wait is how long to wait until the next attempt; 0 for none.
@@ -92,10 +122,11 @@ func (g *Guard) wait(now time.Time, a attempt) time.Duration {
 	return g.left(now, a)
 }
 
-func (g *Guard) left(now time.Time, a attempt) time.Duration {
-	return max(0,
-		time.Duration(g.until[a.narrow]-now.UnixNano())-(guessBurst-1)*guessStep,
-		time.Duration(g.until[a.wide]-now.UnixNano())-(sweepBurst-1)*sweepStep)
+func (g *Guard) left(now time.Time, a attempt) (wait time.Duration) {
+	for _, of := range a {
+		wait = max(wait, time.Duration(g.until[of.guesser]-now.UnixNano()-(of.burst-1)*int64(of.step)))
+	}
+	return wait
 }
 
 // charge counts an attempt.
@@ -122,17 +153,18 @@ func (g *Guard) add(now time.Time, a attempt) {
 	if len(g.until) >= maxGuessers {
 		g.shrink(now.UnixNano())
 	}
-	g.until[a.narrow] = max(g.until[a.narrow], now.UnixNano()) + int64(guessStep)
-	g.until[a.wide] = max(g.until[a.wide], now.UnixNano()) + int64(sweepStep)
+	for _, of := range a {
+		g.until[of.guesser] = max(g.until[of.guesser], now.UnixNano()) + int64(of.step)
+	}
 }
 
 // giveBack takes back what take counted.
 func (g *Guard) giveBack(a attempt) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for of, step := range map[guesser]time.Duration{a.narrow: guessStep, a.wide: sweepStep} {
-		if until, ok := g.until[of]; ok { // else it was forgotten meanwhile
-			g.until[of] = until - int64(step)
+	for _, of := range a {
+		if until, ok := g.until[of.guesser]; ok { // else it was forgotten meanwhile
+			g.until[of.guesser] = until - int64(of.step)
 		}
 	}
 }

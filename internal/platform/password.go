@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
@@ -50,11 +51,20 @@ func checkPassword(password string) error {
 	return nil
 }
 
-// hasher hashes passwords, and bounds how many at a time: each takes 19 MiB and
-// a processor for about 20 ms.
-type hasher struct{ slots chan struct{} }
+// hashPatience is how long a password that somebody sent waits to be looked at:
+// whoever waits longer tries again or has gone.
+const hashPatience = 2 * time.Second
 
-func newHasher() hasher { return hasher{make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))} }
+// hasher hashes passwords, and bounds how many at a time: each takes 19 MiB and
+// a processor for about 20 ms, and the gate needs processors, too.
+type hasher struct {
+	slots    chan struct{}
+	patience time.Duration
+}
+
+func newHasher() hasher {
+	return hasher{make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), hashPatience}
+}
 
 // enter waits for a turn.
 func (h hasher) enter(ctx context.Context) error {
@@ -82,7 +92,8 @@ func (h hasher) hash(ctx context.Context, rand io.Reader, password string) (Secr
 }
 
 // matches tells whether the password is the one of the hash. Without a hash it
-// works as long and says no.
+// works as long and says no. The error is ErrUnavailable where too many others
+// wait.
 func (h hasher) matches(ctx context.Context, hash Secret, password string) (bool, error) {
 	p := phc{memory: argonMemory, time: argonTime, lanes: argonLanes, salt: make([]byte, argonSalt), key: make([]byte, argonKey)}
 	if !hash.IsZero() {
@@ -91,7 +102,9 @@ func (h hasher) matches(ctx context.Context, hash Secret, password string) (bool
 			return false, err
 		}
 	}
-	if err := h.enter(ctx); err != nil {
+	wait, cancel := context.WithTimeout(ctx, h.patience)
+	defer cancel()
+	if err := h.enter(wait); err != nil {
 		return false, err
 	}
 	defer func() { <-h.slots }()

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -66,9 +67,14 @@ func FuzzParsePHC(f *testing.F) {
 	})
 }
 
-// Only so many passwords are hashed at a time.
+// Only so many passwords are hashed at a time, and the gate keeps processors.
 func TestHashingIsBounded(t *testing.T) {
-	h := hasher{make(chan struct{}, 1)}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	require.Equal(t, 4, cap(newHasher().slots))
+	runtime.GOMAXPROCS(1)
+	require.Equal(t, 1, cap(newHasher().slots))
+
+	h := hasher{make(chan struct{}, 1), time.Hour}
 	require.NoError(t, h.enter(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -80,6 +86,12 @@ func TestHashingIsBounded(t *testing.T) {
 	_, err = h.matches(t.Context(), Secret{}, "password")
 	require.NoError(t, err)
 	require.Empty(t, h.slots, "each gives its turn back")
+
+	// Nobody stands in line for long.
+	h.patience = time.Millisecond
+	require.NoError(t, h.enter(t.Context()))
+	_, err = h.matches(t.Context(), Secret{}, "password")
+	require.ErrorIs(t, err, ErrUnavailable)
 }
 
 // However many logins are guessed, and from wherever, the memory is bounded.
