@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-openplatform/openplatform/internal/gate"
+	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/store"
@@ -54,6 +55,8 @@ type engine struct {
 	sealedWith string
 	service    *platform.Service
 	ledger     ledger
+	// once is what the authorization server remembers.
+	once limit.Ledger
 	// pusher and messages are set before gate is.
 	pusher     *pusher.Pusher
 	messages   *pusher.Manager
@@ -166,7 +169,7 @@ func (e *engine) open(ctx context.Context) (err error) {
 		tokens.Close()
 		return errors.Join(err, led.close())
 	}
-	e.store, e.ledger, e.tokens = st, led, tokens
+	e.store, e.ledger, e.once, e.tokens = st, led, onceLedger(o, led), tokens
 	e.keyring.Store(keyring)
 	e.service = platform.NewService(platform.ServiceOptions{Store: st, AllowHTTP: e.allowsHTTP, OnChange: e.changed})
 	if err := e.openPusher(ctx, o); err != nil {

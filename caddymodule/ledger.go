@@ -40,6 +40,23 @@ func (e *engine) openLedger(ctx context.Context, o *engineOptions, st *store.Sto
 	return &ownLedger{Local: limit.Local{Limits: memory, Nonces: nonces}, store: st, logger: e.logger}, nil
 }
 
+// onceMax is how many proofs and log-ins the authorization server remembers on
+// one node: 32 MB at the most.
+const onceMax = 1_000_000
+
+// onceLedger remembers what the authorization server takes once: on all nodes where
+// they share nonces, which Redis bounds for each app, and else apart from the
+// gate's, so that who fills this memory does not stop calls.
+func onceLedger(o *engineOptions, led ledger) limit.Ledger {
+	if o.redis != nil && o.redis.Nonces != noncesLocal {
+		return led
+	}
+	return &limit.Local{
+		Limits: limit.NewMemory(limit.MemoryOptions{Shards: 1}),
+		Nonces: limit.NewMemoryNonces(limit.NonceOptions{Max: onceMax, Rand: rand.Reader}),
+	}
+}
+
 // ownLedger counts in this node's memory and keeps quotas over restarts.
 type ownLedger struct {
 	limit.Local

@@ -49,7 +49,7 @@ func (a *App) Authorization(ctx context.Context) (*Authorization, error) {
 	}
 	return &Authorization{
 		Service: a.engine.service, Store: a.engine.store, Apps: g, Tokens: a.engine.tokens, Catalog: g.Catalog,
-		Ledger: a.engine.ledger, Guesses: a.engine.guesses, Location: a.location, engine: a.engine,
+		Ledger: a.engine.once, Guesses: a.engine.guesses, Location: a.location, engine: a.engine,
 	}, nil
 }
 

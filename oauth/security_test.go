@@ -1,14 +1,23 @@
 package oauth_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-openplatform/openplatform/caddymodule"
 )
 
 const sessionCookie = "__Host-op_session"
@@ -285,6 +294,29 @@ func TestManyLogIns(t *testing.T) {
 
 	elsewhere, owner := w.from("127.0.0.9"), w.browser()
 	require.Contains(t, owner.logIn(owner.get(elsewhere.URL+"/oauth/grants")).body, "My authorizations")
+}
+
+// TestProofsLeaveTheGateItsNonces: what the authorization server remembers is not
+// in the gate's memory, which strangers must not fill.
+func TestProofsLeaveTheGateItsNonces(t *testing.T) {
+	w := newWorld(t, "open_oauth")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	require.NoError(t, err)
+	proof, err := jwt.Signed(signer).Claims(map[string]any{
+		"jti": rand.Text(), "htm": "POST", "htu": w.site.URL + "/oauth/token", "iat": time.Now().Unix(),
+	}).Serialize()
+	require.NoError(t, err)
+	b := w.browser()
+	b.header.Set("DPoP", proof)
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {w.app.Key}, "client_secret": {w.secret}}
+	require.Equal(t, http.StatusOK, b.do(http.MethodPost, w.site.URL+"/oauth/token", form).StatusCode)
+	require.Contains(t, b.do(http.MethodPost, w.site.URL+"/oauth/token", form).body, "it was used before")
+
+	app, err := caddy.ActiveContext().App("open_platform")
+	require.NoError(t, err)
+	require.Zero(t, app.(*caddymodule.App).Status(t.Context()).NonceEntries)
 }
 
 // TestPlainHTTP gets a page that says so, and no cookie.

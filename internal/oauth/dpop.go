@@ -141,24 +141,37 @@ func useProof(ctx context.Context, ledger limit.Ledger, app uint64, thumbprint s
 }
 
 // proofKey returns the thumbprint of the key that a request for tokens proves
-// (RFC 9449 section 5); empty when it proves none.
-func (s *Server) proofKey(r *http.Request, app *platform.App) (string, *refusal) {
+// (RFC 9449 section 5), and the proof, which is not used yet; empty when it proves
+// none.
+func (s *Server) proofKey(r *http.Request) (string, *proofClaims, *refusal) {
 	headers := r.Header.Values("DPoP")
 	if len(headers) == 0 || !s.DPoP {
-		return "", nil
+		return "", nil, nil
 	}
-	now := s.Now()
-	thumbprint, claims, err := checkProof(platform.Proof{Headers: headers, Method: r.Method, URL: s.url("/token")}, "", now)
-	if err == nil {
-		err = useProof(r.Context(), s.Ledger, app.Number, thumbprint, claims, now)
-	}
-	if errors.Is(err, platform.ErrProofInvalid) {
-		return "", refuse(invalidProof, err.Error())
-	}
+	thumbprint, claims, err := checkProof(platform.Proof{Headers: headers, Method: r.Method, URL: s.url("/token")}, "", s.Now())
 	if err != nil {
-		return "", failed(err)
+		return "", nil, badProof(err)
 	}
-	return thumbprint, nil
+	return thumbprint, claims, nil
+}
+
+// useProof uses the proof of a request, when everything else about it was found
+// right: anybody can make proofs, and each takes memory.
+func (s *Server) useProof(ctx context.Context, r *tokenRequest) *refusal {
+	if r.proof == nil {
+		return nil
+	}
+	if err := useProof(ctx, s.Ledger, r.app.Number, r.key, r.proof, r.now); err != nil {
+		return badProof(err)
+	}
+	return nil
+}
+
+func badProof(err error) *refusal {
+	if errors.Is(err, platform.ErrProofInvalid) {
+		return refuse(invalidProof, err.Error())
+	}
+	return failed(err)
 }
 
 // checkKey holds a request to the key that a code or a refresh token is bound to

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
@@ -169,6 +171,41 @@ func TestProofs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { requireError(t, ask(proofs...), 400, "invalid_dpop_proof") })
 	}
+}
+
+// A request that is refused for something else uses no proof: anybody could fill
+// the memory of them.
+func TestProofsAreUsedLast(t *testing.T) {
+	f := newFixture(t)
+	nonces := limit.NewMemoryNonces(limit.NonceOptions{})
+	s, err := oauth.New(oauth.Options{
+		Store: f.store, Apps: f.store, Issuer: issuer, Now: f.clock, DPoP: true, Activation: issuer + "/oauth/activate",
+		Ledger: &limit.Local{Limits: limit.NewMemory(limit.MemoryOptions{}), Nonces: nonces},
+	})
+	require.NoError(t, err)
+	proof := f.prover().proof()
+	ask := func(pairs ...string) reply {
+		r := request("/oauth/token", f.as(f.native, pairs...))
+		r.Header["Dpop"] = []string{proof}
+		return f.serve(s.TokenHandler(), r)
+	}
+	bound := codePairs(f.native, f.code(f.native, "dpop_jkt", f.prover().thumbprint()))
+	for name, pairs := range map[string][]string{
+		"no grant type":     {},
+		"another one":       {"grant_type", "password"},
+		"no secret":         {"grant_type", "client_credentials"},
+		"a made-up code":    codePairs(f.native, "ac_"+strings.Repeat("A", 43)),
+		"another's code":    codePairs(f.native, f.code(f.web)),
+		"another key":       bound,
+		"a made-up device":  {"grant_type", "urn:ietf:params:oauth:grant-type:device_code", "device_code", "dc_" + strings.Repeat("A", 43)},
+		"no device waiting": {"grant_type", "urn:ietf:params:oauth:grant-type:device_code", "device_code", f.device(f.native).str("device_code")},
+	} {
+		require.Equal(t, 400, ask(pairs...).Code, name)
+		require.Zero(t, nonces.Stats().Entries, name)
+	}
+	require.Equal(t, 200, ask(codePairs(f.native, f.code(f.native))...).Code)
+	require.Equal(t, 1, nonces.Stats().Entries)
+	requireError(t, ask(codePairs(f.native, f.code(f.native))...), 400, "invalid_dpop_proof")
 }
 
 // Where nobody checks proofs none is promised.

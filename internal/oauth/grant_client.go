@@ -17,6 +17,9 @@ func (s *Server) clientCredentials(ctx context.Context, r *tokenRequest) (*issue
 	if refused != nil {
 		return nil, refused
 	}
+	if refused := s.useProof(ctx, r); refused != nil {
+		return nil, refused
+	}
 	family, err := s.newFamily()
 	if err != nil {
 		return nil, failed(err)

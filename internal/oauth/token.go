@@ -24,6 +24,8 @@ type tokenRequest struct {
 	now time.Time
 	// key is the thumbprint of the DPoP key that the client proved, or empty.
 	key string
+	// proof is what proved it, and is to be used once; nil for none.
+	proof *proofClaims
 	// wantRefresh asks for a refresh token where the rules leave the choice.
 	wantRefresh bool
 }
@@ -54,11 +56,11 @@ func (s *Server) serveToken(r *http.Request) (any, *refusal) {
 	if refused != nil {
 		return nil, refused
 	}
-	key, refused := s.proofKey(r, app)
+	key, proof, refused := s.proofKey(r)
 	if refused != nil {
 		return nil, refused
 	}
-	req := &tokenRequest{params: p, app: app, now: s.Now(), key: key, wantRefresh: true}
+	req := &tokenRequest{params: p, app: app, now: s.Now(), key: key, proof: proof, wantRefresh: true}
 	out, refused := s.grantTokens(r.Context(), req)
 	if refused != nil {
 		return nil, refused
@@ -76,6 +78,9 @@ func (s *Server) grantTokens(ctx context.Context, r *tokenRequest) (*issued, *re
 	case "authorization_code":
 		return s.exchangeCode(ctx, r)
 	case "refresh_token":
+		if refused := s.useProof(ctx, r); refused != nil {
+			return nil, refused
+		}
 		return s.refreshTokens(ctx, r)
 	case "client_credentials":
 		return s.clientCredentials(ctx, r)
@@ -115,6 +120,9 @@ func (s *Server) firstTokens(ctx context.Context, r *tokenRequest, origin Token,
 		origin.Resources = resources
 	}
 	if _, refused := s.activeUser(ctx, origin.User); refused != nil {
+		return nil, refused
+	}
+	if refused := s.useProof(ctx, r); refused != nil {
 		return nil, refused
 	}
 	origin.Key = r.key
