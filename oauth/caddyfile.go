@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	core "github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -77,7 +78,7 @@ func (h *Handler) setOption(d httpcaddyfile.Helper, option string, args []string
 		if len(args) != 1 {
 			return d.Err("issuer needs one URL, such as https://open.example.com")
 		}
-		if _, err := checkIssuer(args[0]); err != nil {
+		if err := core.CheckIssuer(args[0]); err != nil {
 			return d.WrapErr(err)
 		}
 		h.Issuer = args[0]

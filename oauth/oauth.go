@@ -37,8 +37,8 @@ type Handler struct {
 	// Environment is the one whose apps are served. Default: production.
 	Environment platform.Environment `json:"environment,omitempty"`
 
-	// Issuer is the identifier of the server: an https URL. Default: https://
-	// and the host that the request names.
+	// Issuer is the identifier of the server: https:// and a host. Default: the
+	// host that the request names.
 	Issuer string `json:"issuer,omitempty"`
 
 	// Passport says who the merchant is, where somebody else does. Default: the
@@ -94,7 +94,7 @@ func (h *Handler) Validate() error {
 		return err
 	}
 	if h.Issuer != "" {
-		if _, err := checkIssuer(h.Issuer); err != nil {
+		if err := core.CheckIssuer(h.Issuer); err != nil {
 			return err
 		}
 	}

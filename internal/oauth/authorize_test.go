@@ -236,7 +236,7 @@ func TestAuthorizeStoreDown(t *testing.T) {
 
 func TestNewRefusesIssuers(t *testing.T) {
 	f := newFixture(t)
-	for _, bad := range []string{"", "open.example.com", "http://open.example.com", "https://open.example.com/", "https://open.example.com?x", "https://open.example.com#x", "https://u@open.example.com", "https://"} {
+	for _, bad := range []string{"", "open.example.com", "http://open.example.com", "https://open.example.com/", "https://open.example.com/shop", "https://open.example.com?x", "https://open.example.com#x", "https://u@open.example.com", "https://"} {
 		_, err := oauth.New(oauth.Options{Store: f.store, Apps: f.store, Issuer: bad})
 		require.ErrorContains(t, err, "issuer", bad)
 	}

@@ -45,8 +45,7 @@ type Options struct {
 	Tokens *Verifier
 	// Catalog names the packages, for the metadata. Nil: it names none.
 	Catalog func(context.Context) (*platform.Catalog, error)
-	// Issuer is the server's identifier (RFC 8414 section 2): an https URL
-	// without query and fragment, and without a slash at its end.
+	// Issuer is the server's identifier (RFC 8414 section 2): https:// and a host.
 	Issuer string
 	// Prefix is the path of the endpoints below the issuer; "" is "/oauth".
 	Prefix string
@@ -94,7 +93,7 @@ func New(o Options) (*Server, error) {
 	if o.Store == nil || o.Apps == nil {
 		return nil, errors.New("authorization server: Store and Apps are required")
 	}
-	if err := checkIssuer(o.Issuer); err != nil {
+	if err := CheckIssuer(o.Issuer); err != nil {
 		return nil, fmt.Errorf("authorization server: %w", err)
 	}
 	if o.Prefix == "" {
@@ -143,12 +142,15 @@ func newLedger() limit.Ledger {
 	}
 }
 
-// checkIssuer holds the issuer to RFC 8414 section 2.
-func checkIssuer(issuer string) error {
+// CheckIssuer holds an issuer to RFC 8414 section 2, and to what the addresses of
+// the pages and the cookies are made for: a site of its own.
+func CheckIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil ||
-		strings.ContainsAny(issuer, "?#") || strings.HasSuffix(issuer, "/") {
-		return fmt.Errorf("issuer: %q is not an https URL without user, query, fragment and final slash; want one like https://open.example.com", issuer)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsAny(issuer, "?#") {
+		return fmt.Errorf("issuer: '%s' is not an https URL without user, query and fragment; write one such as https://open.example.com", issuer)
+	}
+	if path := u.EscapedPath(); path != "" {
+		return fmt.Errorf("issuer: '%s' has the path %s; write the scheme and host alone: https://%s", issuer, path, u.Host)
 	}
 	return nil
 }

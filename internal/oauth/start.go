@@ -76,10 +76,10 @@ func StartURL(random io.Reader, secrets [][]byte, app *platform.App, o StartOpti
 	if o.Environment, err = platform.ParseEnvironment(string(cmp.Or(o.Environment, platform.Production))); err != nil {
 		return "", time.Time{}, err
 	}
-	if err := checkIssuer(o.Issuer); err != nil {
+	if err := CheckIssuer(o.Issuer); err != nil {
 		return "", time.Time{}, &platform.FieldError{
 			Field: "issuer", Problem: fmt.Sprintf("%q is not the address of a site with open_oauth", o.Issuer),
-			Want: "an https URL without query, fragment and final slash, such as https://open.example.com",
+			Want: "https:// and a host, such as https://open.example.com",
 		}
 	}
 	if o.Lifetime < time.Minute || o.Lifetime > MaxStartLifetime {
