@@ -59,6 +59,9 @@ type engine struct {
 	counter map[string]counter
 	// patience bounds work whose context has no end; 0 does not.
 	patience time.Duration
+	// answering is a context that ends when the database is found not to answer;
+	// nil where nobody finds out.
+	answering func() context.Context
 }
 
 // counter is how an engine numbers the rows of a table.
@@ -67,10 +70,21 @@ type counter struct {
 	set  []string
 }
 
-// bounded gives the work an end where the caller has set none.
+// bounded gives the work an end where the caller has set none: with patience, and
+// at once when the database is found not to answer.
 func (e *engine) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ends := ctx.Deadline(); ends || e.patience == 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, e.patience)
+	ctx, cancel := context.WithTimeout(ctx, e.patience)
+	if e.answering == nil {
+		return ctx, cancel
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	answering := e.answering()
+	stop := context.AfterFunc(answering, func() { end(context.Cause(answering)) })
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }

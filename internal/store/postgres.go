@@ -22,7 +22,8 @@ import (
 const changesChannel = "open_platform_changes"
 
 // patience bounds work on PostgreSQL whose caller has set no deadline: a
-// server that is paused answers nothing and breaks off nothing.
+// server that is paused answers nothing and breaks off nothing. Watch finds that
+// out, and ends such work, sooner.
 const patience = 60 * time.Second
 
 // postgresEngine is PostgreSQL as pgx has it.
@@ -129,6 +130,7 @@ func OpenPostgres(ctx context.Context, dsn string, keys *Keyring, o Options) (*S
 	s := newStore(postgresEngine(), writer, readers, keys, o)
 	s.pool, s.snapshot = pool, sql.LevelRepeatableRead
 	s.watch = newWatchState()
+	s.engine.answering = s.watch.answering
 	return s.start(ctx, s.preparePostgres)
 }
 

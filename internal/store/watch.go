@@ -49,6 +49,8 @@ type watchState struct {
 	last position
 	// failure is set while Watch knows that the database does not answer.
 	failure atomic.Pointer[error]
+	// era lasts until the database does not answer; then there is a new one.
+	era atomic.Pointer[era]
 	// poke asks Watch to look at once.
 	poke chan struct{}
 	// trust is how long Watch trusts in being notified, at the most.
@@ -59,7 +61,45 @@ type watchState struct {
 // one of the same number, as there may be after a failover that lost some.
 type position struct{ version, at int64 }
 
-func newWatchState() *watchState { return &watchState{poke: make(chan struct{}, 1), trust: pollEvery} }
+// era is a time in which the database may answer: work without a deadline ends with
+// it.
+type era struct {
+	ctx context.Context
+	end context.CancelCauseFunc
+}
+
+func newWatchState() *watchState {
+	w := &watchState{poke: make(chan struct{}, 1), trust: pollEvery}
+	w.begin()
+	return w
+}
+
+func (w *watchState) begin() {
+	ctx, end := context.WithCancelCause(context.Background())
+	w.era.Store(&era{ctx, end})
+}
+
+// answering is the context of the era.
+func (w *watchState) answering() context.Context { return w.era.Load().ctx }
+
+// fell notes that the database does not answer, and ends what waits for it. It
+// tells whether that is news.
+func (w *watchState) fell(err error) bool {
+	news := w.failure.Swap(&err) == nil
+	w.era.Load().end(fmt.Errorf("the database does not answer: %w", err))
+	return news
+}
+
+// rose notes that the database answers again, and tells whether that is news. The
+// new era comes first, or calls would be let through into the old one.
+func (w *watchState) rose() bool {
+	if w.failure.Load() == nil {
+		return false
+	}
+	w.begin()
+	w.failure.Store(nil)
+	return true
+}
 
 // down is why the database is known not to answer; nil where it may. Only
 // Watch finds out, so without one nothing is cut short.
@@ -108,7 +148,7 @@ func (s *Store) Watch(ctx context.Context, w Watcher) {
 		<-ctx.Done()
 		return
 	}
-	defer s.watch.failure.Store(nil)
+	defer s.watch.rose()
 	retry := retryLeast
 	for again := true; ctx.Err() == nil; {
 		worked, err := s.watchSession(ctx, w)
@@ -124,7 +164,7 @@ func (s *Store) Watch(ctx context.Context, w Watcher) {
 			continue
 		}
 		again = false
-		if s.watch.failure.Swap(&err) == nil {
+		if s.watch.fell(err) {
 			s.pool.Reset()
 			if w.Health != nil {
 				w.Health(err)
@@ -225,7 +265,7 @@ func (s *Store) tell(ctx context.Context, conn *pgx.Conn, w Watcher) error {
 			return err
 		}
 		// The watcher loads what it is told of, so the way must be free first.
-		recovered := s.watch.failure.Swap(nil) != nil
+		recovered := s.watch.rose()
 		s.watch.last = next
 		if missed && w.Missed != nil {
 			w.Missed()

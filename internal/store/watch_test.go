@@ -250,6 +250,41 @@ func TestWatchIsPokedByAFailure(t *testing.T) {
 	require.Equal(t, "up", told.next(t))
 }
 
+// What was under way without a deadline ends as soon as the database is known not
+// to answer, not when patience ends; after its return all goes on.
+func TestWatchEndsWhatIsUnderWay(t *testing.T) {
+	p := testserver.NewPostgres(t)
+	s := engines[1].at(t, p.Database(t), testKeyring(t, 1))
+	s.engine.patience = time.Hour
+	putApps(t, s, testApp("a"))
+	told := watch(t, s)
+	announce(t, s, appChange("x"))
+	require.Equal(t, "app x", told.next(t))
+	p.Pause()
+	t.Cleanup(p.Resume)
+	ended := make(chan error)
+	for _, call := range []func() error{
+		func() error { _, err := s.App(t.Context(), "app_a"); return err },
+		func() error { _, err := s.Catalog(t.Context()); return err },
+		func() error { _, err := s.RedeemCode(t.Context(), hashOf("x"), time.Now()); return err },
+		func() error { return s.Update(t.Context(), func(platform.Tx) error { return nil }) },
+	} {
+		go func() { ended <- call() }()
+	}
+	require.Equal(t, "down", told.next(t))
+	for range 4 {
+		select {
+		case err := <-ended:
+			require.ErrorIs(t, err, platform.ErrUnavailable)
+		case <-time.After(30 * time.Second):
+			require.Fail(t, "a call still waits")
+		}
+	}
+	p.Resume()
+	require.Equal(t, "up", told.next(t))
+	requireSecret(t, s, "a")
+}
+
 func TestWatchFollowsAFailover(t *testing.T) {
 	primary := testserver.NewPostgres(t)
 	standby, err := primary.StartStandby()
