@@ -1,8 +1,10 @@
 package oauth_test
 
 import (
+	"html"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -57,6 +59,20 @@ func TestOIDCDown(t *testing.T) {
 			require.False(t, b.loggedIn(w))
 		})
 	}
+	t.Run("what helps then", func(t *testing.T) {
+		b := w.browser()
+		back := b.toCallback(address)
+		p.fail("/token", http.StatusInternalServerError)
+		page := b.get(back.String())
+		page.unavailable(t)
+		require.Contains(t, page.body, "begin the log-in again")
+		require.NotContains(t, page.body, "try again")
+		p.heal()
+		require.Equal(t, http.StatusForbidden, b.get(back.String()).StatusCode, "loading the page again does not help")
+		link := regexp.MustCompile(`<a[^>]* href="([^"]+)"[^>]*>Begin again</a>`).FindStringSubmatch(page.body)
+		require.NotNil(t, link, page.body)
+		require.Contains(t, b.get(w.site.URL+html.UnescapeString(link[1])).body, "asks for access")
+	})
 	t.Run("it says so itself", func(t *testing.T) {
 		b := w.browser()
 		b.get(with(b.toCallback(address), "error", "temporarily_unavailable")).unavailable(t)

@@ -99,7 +99,7 @@ func (s *site) loggedIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	u, err := s.merchantOf(r, said, l)
-	if !errors.Is(err, errNoProvider) { // else loading the page again may help
+	if !errors.Is(err, errNoProvider) { // else the same answer may be good yet: it is used up only by the exchange
 		forgetLogIn(w)
 	}
 	switch {
