@@ -61,14 +61,12 @@ func (s *site) grants(w http.ResponseWriter, r *http.Request) {
 
 // listGrants finds the live grants of the merchant in this environment.
 func (s *site) listGrants(r *http.Request, t *words, in *session, u *platform.User, v *grantsView) error {
-	found, err := s.platform.Service.Grants(r.Context(), platform.GrantFilter{User: u.ID, LiveAt: s.now()}, platform.Page{Limit: maxGrants})
+	f := platform.GrantFilter{User: u.ID, Environment: s.environment, LiveAt: s.now()}
+	found, err := s.platform.Service.Grants(r.Context(), f, platform.Page{Limit: maxGrants})
 	if err != nil {
 		return err
 	}
 	for i := range found {
-		if found[i].Environment != s.environment {
-			continue
-		}
 		shown, err := s.grantView(r, t, in, u, &found[i])
 		if err != nil {
 			return err

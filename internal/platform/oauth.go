@@ -109,7 +109,8 @@ type UserFilter struct {
 // GrantFilter selects grants in a list. Zero fields select everything.
 type GrantFilter struct {
 	// User is a user's ID, App an app's ID.
-	User, App string
+	User, App   string
+	Environment Environment
 	// Live leaves out grants that do not hold now, by the service's clock;
 	// LiveAt those that do not hold at that time, unless it is zero.
 	Live   bool

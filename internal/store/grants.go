@@ -77,7 +77,7 @@ func (r *reader) Grant(ctx context.Context, id string) (*platform.Grant, error) 
 // Grants lists grants by ID.
 func (r *reader) Grants(ctx context.Context, f platform.GrantFilter, p platform.Page) ([]platform.Grant, error) {
 	grants := []platform.Grant{}
-	if !storable(p.After + f.User + f.App) {
+	if !storable(p.After + f.User + f.App + string(f.Environment)) {
 		return grants, nil
 	}
 	where, args := []string{"g.id > ?"}, []any{p.After}
@@ -86,6 +86,9 @@ func (r *reader) Grants(ctx context.Context, f platform.GrantFilter, p platform.
 	}
 	if f.App != "" {
 		where, args = append(where, "g.app = (SELECT number FROM apps WHERE id = ?)"), append(args, f.App)
+	}
+	if f.Environment != "" {
+		where, args = append(where, "g.environment = ?"), append(args, f.Environment)
 	}
 	if !f.LiveAt.IsZero() {
 		where, args = append(where, "g.revoked_at IS NULL AND g.expires_at > ?"), append(args, f.LiveAt.UnixMicro())

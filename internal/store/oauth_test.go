@@ -272,6 +272,17 @@ func testAuthorize(t *testing.T, e engineTest) {
 	require.Empty(t, list(platform.GrantFilter{User: "usr_none"}, platform.Page{}))
 	require.Empty(t, list(platform.GrantFilter{App: "app_none"}, platform.Page{}))
 
+	// Those of the other environment take no place in a page.
+	tried := late
+	tried.Environment, code.Hash, code.Family = platform.Sandbox, hashOf("tried"), "fam_tried"
+	code.Environment = platform.Sandbox
+	require.NoError(t, o.Authorize(ctx, &tried, &code))
+	require.Len(t, list(platform.GrantFilter{Environment: platform.Production}, platform.Page{}), 2)
+	sandbox := list(platform.GrantFilter{Environment: platform.Sandbox}, platform.Page{Limit: 1})
+	require.Len(t, sandbox, 1)
+	require.Equal(t, tried.ID, sandbox[0].ID)
+	code.Environment = platform.Production
+
 	// Nobody authorizes for somebody who is not there.
 	stranger := late
 	stranger.User, code.Hash, code.Family = "usr_none", hashOf("four"), "fam_four"
