@@ -79,16 +79,10 @@ func (e *engine) keyFile() string {
 func (e *engine) checkKeys(ctx context.Context, keys []string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if slices.Equal(keys, e.settings.Load().keys) {
+	if len(keys) > 0 && slices.Equal(keys, e.settings.Load().keys) {
 		return nil
 	}
-	var ring *store.Keyring
-	var err error
-	if len(keys) > 0 {
-		ring, err = parseKeys(keys)
-	} else {
-		ring, err = store.LoadKeyFile(e.keyFile())
-	}
+	ring, err := e.readKeys(keys)
 	if err != nil {
 		return err
 	}
@@ -98,21 +92,29 @@ func (e *engine) checkKeys(ctx context.Context, keys []string) error {
 	return nil // where the store does not answer, the running configuration goes on without it too
 }
 
-// reseal goes over to the keys of a new configuration, if it has any.
-func (e *engine) reseal(ctx context.Context, keys []string) error {
-	if len(keys) == 0 {
-		return nil
+// readKeys reads the keys of a configuration, or else the file as it is now.
+func (e *engine) readKeys(keys []string) (*store.Keyring, error) {
+	if len(keys) > 0 {
+		return parseKeys(keys)
 	}
-	ring, err := parseKeys(keys)
+	return store.LoadKeyFile(e.keyFile())
+}
+
+// reseal goes over to the keys of a new configuration.
+func (e *engine) reseal(ctx context.Context, keys []string) error {
+	ring, err := e.readKeys(keys)
 	if err != nil {
 		return err
 	}
 	return e.rekey(ctx, actorStart, ring, nil)
 }
 
-// rekey encrypts with the ring's first key whatever is not yet.
+// rekey encrypts with the ring's first key whatever is not yet. The older keys
+// are in force from then on too, and those that it lacks no more.
 func (e *engine) rekey(ctx context.Context, actor string, ring *store.Keyring, progress func(done, total int)) error {
 	if e.sealedWith == ring.PrimaryID() {
+		e.store.AddKeys(ring)
+		e.keyring.Store(ring)
 		return nil
 	}
 	if err := e.store.RotateKeys(ctx, actor, ring, progress); err != nil {
@@ -124,8 +126,9 @@ func (e *engine) rekey(ctx context.Context, actor string, ring *store.Keyring, p
 }
 
 // RotateMasterKey makes a new master key in the key file beside the store and
-// encrypts every secret anew. The old key stays in the file until that is done,
-// so that it can be stopped at any moment.
+// encrypts every secret anew. The old key stays in the file: it can be stopped at
+// any moment, and what the authorization server signed and sealed before holds
+// until the operator takes the old key out.
 func (a *App) RotateMasterKey(ctx context.Context, actor string, progress func(done, total int)) error {
 	e := a.engine
 	e.mu.Lock()
@@ -150,16 +153,5 @@ func (a *App) RotateMasterKey(ctx context.Context, actor string, progress func(d
 	// From here on secrets may be encrypted with the fresh key: should this stop
 	// halfway, the next rotation must keep it in the file.
 	e.keyring.Store(both)
-	if err := e.rekey(ctx, actor, both, progress); err != nil {
-		return err
-	}
-	only, err := store.NewKeyring(fresh)
-	if err != nil {
-		return err
-	}
-	if err := store.WriteKeyFile(e.keyFile(), fresh); err != nil {
-		return err
-	}
-	e.keyring.Store(only)
-	return nil
+	return e.rekey(ctx, actor, both, progress)
 }

@@ -42,12 +42,15 @@ type world struct {
 	app       *platform.App
 	secret    string
 	shop      *platform.User
+	// dir is where its store is, config what Caddy runs.
+	dir    string
+	config []byte
 }
 
 // newWorld runs a site with the given lines, and makes an app and a merchant.
 func newWorld(t *testing.T, lines string) *world {
 	t.Helper()
-	w := &world{t: t}
+	w := &world{t: t, dir: t.TempDir()}
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 	text := fmt.Sprintf(`{
 	admin off
@@ -69,20 +72,17 @@ http://:1 {
 	respond "not for the authorization server"
 }
 `, "../examples/mall.openapi.yaml", lines)
-	text = strings.ReplaceAll(text, "DIR", t.TempDir())
+	text = strings.ReplaceAll(text, "DIR", w.dir)
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	require.NoError(t, err)
 	// The server is called directly, so any free port will do.
-	config = bytes.ReplaceAll(config, []byte(`"127.0.0.1:1"`), []byte(`"127.0.0.1:0"`))
-	require.NoError(t, caddy.Load(config, true))
+	w.config = bytes.ReplaceAll(config, []byte(`"127.0.0.1:1"`), []byte(`"127.0.0.1:0"`))
+	require.NoError(t, caddy.Load(w.config, true))
 
 	app, err := caddy.ActiveContext().App("open_platform")
 	require.NoError(t, err)
-	web, err := caddy.ActiveContext().App("http")
-	require.NoError(t, err)
 	w.service = app.(*caddymodule.App).Service()
-	server := web.(*caddyhttp.App).Servers["srv0"]
-	w.site = httptest.NewTLSServer(server)
+	w.site = httptest.NewTLSServer(w.server())
 	t.Cleanup(w.site.Close)
 	w.isv = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -93,6 +93,14 @@ http://:1 {
 	w.shop, err = w.service.CreateUser(t.Context(), "test", "xiaoming", "小明数码旗舰店", password)
 	require.NoError(t, err)
 	return w
+}
+
+// server is what serves the site in the configuration that runs.
+func (w *world) server() http.Handler {
+	w.t.Helper()
+	web, err := caddy.ActiveContext().App("http")
+	require.NoError(w.t, err)
+	return web.(*caddyhttp.App).Servers["srv0"]
 }
 
 // newApp makes a vendor's app with a redirect URI on its site.

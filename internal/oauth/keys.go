@@ -18,6 +18,8 @@ import (
 
 // keyPeriod is how long one key signs. The next one is published a whole period
 // ahead, and the one before stays as long, which is much longer than any token.
+// Keys of a new master key sign and are published at once; those of the old one
+// stay as long as it is kept.
 const keyPeriod = 90 * 24 * time.Hour
 
 // errNoSecrets means that the server was given no key material.

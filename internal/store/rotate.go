@@ -67,12 +67,16 @@ func (s *Store) noteKeys(ctx context.Context, keys *Keyring) error {
 	})
 }
 
+// AddKeys lets the store read what other nodes seal with the keys. Its own primary
+// key stays.
+func (s *Store) AddKeys(keys *Keyring) { s.keys.Store(s.keys.Load().with(keys)) }
+
 // RotateKeys re-encrypts all secrets under fresh's primary key, in batches
 // between which other work goes on, and then forgets the older keys. Progress,
 // which may be nil, is called after each batch. After a failure or a crash the
 // store opens with a keyring of the new and the old keys, and RotateKeys goes
-// on where it stopped: so write both to the key file before, and the new one
-// alone after. A second rotation at the same time is ErrConflict. What came of it
+// on where it stopped: so write both to the key file before. The store needs the
+// new one alone after. A second rotation at the same time is ErrConflict. What came of it
 // is in the audit log, as done by the actor.
 func (s *Store) RotateKeys(ctx context.Context, actor string, fresh *Keyring, progress func(done, total int)) error {
 	if !s.rotating.TryLock() {

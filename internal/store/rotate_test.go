@@ -119,6 +119,18 @@ func testRetiredKeySealsNothing(t *testing.T, e engineTest) {
 	require.ErrorIs(t, err, platform.ErrConflict)
 }
 
+// A process that was told of the new key reads what others seal with it.
+func TestAddKeys(t *testing.T) { onBoth(t, testAddKeys) }
+
+func testAddKeys(t *testing.T, e engineTest) {
+	path := e.database(t)
+	s, late := e.at(t, path, testKeyring(t, 1)), e.at(t, path, testKeyring(t, 1))
+	importTest(t, s, 1)
+	late.AddKeys(testKeyring(t, 1, 2))
+	require.NoError(t, s.RotateKeys(t.Context(), "test", testKeyring(t, 2, 1), nil))
+	requireSecret(t, late, "0000000")
+}
+
 // A secret that was swapped with another one's in the database is noticed.
 func TestSecretsAreBoundToTheirRow(t *testing.T) { onBoth(t, testSecretsAreBoundToTheirRow) }
 
