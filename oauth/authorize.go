@@ -45,18 +45,36 @@ func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
 		s.showLogIn(w, r, in, s.authorizeErrand(languageOf(r), request), logInTry{})
 		return
 	}
-	covered, err := s.server.Covered(r.Context(), request, u.ID)
-	switch {
-	case err != nil:
-		s.failed(w, r, err)
-	case covered && !wantsConsent(r.URL.RawQuery):
-		s.approve(w, r, request, u)
-	default:
-		s.showConsent(w, r, in, u, question{
-			app: request.App, scopes: request.Scopes, returnTo: returnTo(languageOf(r), request.RedirectURI),
-			form: formConsent, target: request.RawQuery, action: pathAuthorize, page: pathAuthorize + "?" + request.RawQuery,
-		})
+	if !wantsConsent(r.URL.RawQuery) && s.approveCovered(w, r, request, u) {
+		return
 	}
+	s.showConsent(w, r, in, u, question{
+		app: request.App, scopes: request.Scopes, returnTo: returnTo(languageOf(r), request.RedirectURI),
+		form: formConsent, target: request.RawQuery, action: pathAuthorize, page: pathAuthorize + "?" + request.RawQuery,
+	})
+}
+
+// approveCovered answers a request that an earlier grant covers, and tells
+// whether it did.
+func (s *site) approveCovered(w http.ResponseWriter, r *http.Request, request *core.AuthorizationRequest, u *platform.User) bool {
+	grant, err := s.server.Covered(r.Context(), request, u.ID)
+	if err != nil {
+		s.failed(w, r, err)
+		return true
+	}
+	if grant == "" {
+		return false
+	}
+	to, err := s.server.Approve(r.Context(), request, u.ID, grant)
+	switch {
+	case errors.Is(err, core.ErrNotCovered):
+		return false
+	case err != nil:
+		s.refused(w, r, err)
+	default:
+		redirect(w, to)
+	}
+	return true
 }
 
 // wantsConsent tells whether the app asks for the page although it may be
@@ -134,21 +152,17 @@ func (s *site) decide(w http.ResponseWriter, r *http.Request) {
 	allowFormTo(w.Header(), request.RedirectURI)
 	switch r.PostForm.Get("decision") {
 	case "approve":
-		s.approve(w, r, request, u)
+		to, err := s.server.Approve(r.Context(), request, u.ID, "")
+		if err != nil {
+			s.refused(w, r, err)
+			return
+		}
+		redirect(w, to)
 	case "deny":
 		redirect(w, s.server.Deny(request))
 	default:
 		s.problem(w, r, http.StatusBadRequest, problemExpiredForm)
 	}
-}
-
-func (s *site) approve(w http.ResponseWriter, r *http.Request, request *core.AuthorizationRequest, u *platform.User) {
-	to, err := s.server.Approve(r.Context(), request, u.ID)
-	if err != nil {
-		s.refused(w, r, err)
-		return
-	}
-	redirect(w, to)
 }
 
 // refused answers a request that the core refused: the app hears of it, or else

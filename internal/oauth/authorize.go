@@ -136,33 +136,39 @@ func (s *Server) redirectError(r *AuthorizationRequest, refused *refusal) *Redir
 	}
 }
 
-// Covered tells whether a grant of the user already allows what is asked, so
-// that the page for consent may be skipped. It never is where another program
-// could pose as the app (RFC 8252 section 8.6): a public app that is answered on
-// a loopback address or a private scheme.
-func (s *Server) Covered(ctx context.Context, r *AuthorizationRequest, user string) (bool, error) {
+// Covered names the grant of the user that already allows what is asked, so that
+// the page for consent may be skipped; empty where none does. It never is where
+// another program could pose as the app (RFC 8252 section 8.6): a public app that
+// is answered on a loopback address or a private scheme.
+func (s *Server) Covered(ctx context.Context, r *AuthorizationRequest, user string) (grant string, err error) {
 	if public(r.App) && !strings.HasPrefix(r.RedirectURI, "https://") {
-		return false, nil
+		return "", nil
 	}
 	g, err := s.Store.GrantOf(ctx, user, r.App.Number, s.Environment, s.Now())
 	if errors.Is(err, platform.ErrNotFound) {
-		return false, nil
+		return "", nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("looking for a grant: %w", err)
+		return "", fmt.Errorf("looking for a grant: %w", err)
 	}
 	for _, scope := range r.Scopes {
 		if !slices.Contains(g.Scopes, scope) {
-			return false, nil
+			return "", nil
 		}
 	}
-	return true, nil
+	return g.ID, nil
 }
+
+// ErrNotCovered means that the grant which Covered named was revoked meanwhile:
+// the user must be asked.
+var ErrNotCovered = errors.New("the grant does not cover the request any more")
 
 // Approve records that the user authorizes the app and returns where to send the
 // browser (RFC 6749 section 4.1.2). The request must have been checked by
-// Authorize just before. An error is a *PageError or a *RedirectError.
-func (s *Server) Approve(ctx context.Context, r *AuthorizationRequest, user string) (redirectTo string, err error) {
+// Authorize just before. Where the user was not asked now, covered is the grant
+// that Covered named: it stays as it is, and what the app gets ends with it. An
+// error is ErrNotCovered, a *PageError or a *RedirectError.
+func (s *Server) Approve(ctx context.Context, r *AuthorizationRequest, user, covered string) (redirectTo string, err error) {
 	if _, refused := s.activeUser(ctx, user); refused != nil {
 		if refused.err == nil {
 			refused = refuse(accessDenied, refused.description)
@@ -178,13 +184,19 @@ func (s *Server) Approve(ctx context.Context, r *AuthorizationRequest, user stri
 		return "", s.redirectError(r, failed(err))
 	}
 	code.Hash = HashOf(value)
-	if err := s.Store.Authorize(ctx, s.newGrant(r.App, r.Scopes, user), code); err != nil {
+	grant := s.newGrant(r.App, r.Scopes, user)
+	grant.ID = covered
+	err = s.Store.Authorize(ctx, grant, code)
+	if covered != "" && errors.Is(err, platform.ErrConflict) {
+		return "", ErrNotCovered
+	}
+	if err != nil {
 		return "", s.redirectError(r, failed(fmt.Errorf("saving the authorization: %w", err)))
 	}
 	return addParams(r.RedirectURI, param{"code", value}, param{"state", r.State}, param{"iss", s.Issuer}), nil
 }
 
-// newGrant makes what the user authorizes. The store gives it its ID.
+// newGrant makes what the user authorizes.
 func (s *Server) newGrant(app *platform.App, scopes []string, user string) *platform.Grant {
 	now := s.Now()
 	return &platform.Grant{

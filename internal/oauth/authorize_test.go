@@ -180,7 +180,7 @@ func TestApproveAndDeny(t *testing.T) {
 	f := newFixture(t)
 	r, err := f.Authorize(t.Context(), query(f.web))
 	require.NoError(t, err)
-	to, err := f.Approve(t.Context(), r, f.user.ID)
+	to, err := f.Approve(t.Context(), r, f.user.ID, "")
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(to, callback+"&code=oc_"), to)
 	u, err := url.Parse(to)
@@ -196,7 +196,7 @@ func TestApproveAndDeny(t *testing.T) {
 
 	_, err = f.service.DisableUser(t.Context(), "test", f.user.ID)
 	require.NoError(t, err)
-	_, err = f.Approve(t.Context(), r, f.user.ID)
+	_, err = f.Approve(t.Context(), r, f.user.ID, "")
 	var redirect *oauth.RedirectError
 	require.ErrorAs(t, err, &redirect)
 	require.Equal(t, "access_denied", redirect.Code)
@@ -207,9 +207,9 @@ func TestCovered(t *testing.T) {
 	covered := func(app *platform.App, changes ...string) bool {
 		r, err := f.Authorize(t.Context(), query(app, changes...))
 		require.NoError(t, err)
-		ok, err := f.Covered(t.Context(), r, f.user.ID)
+		grant, err := f.Covered(t.Context(), r, f.user.ID)
 		require.NoError(t, err)
-		return ok
+		return grant != ""
 	}
 	require.False(t, covered(f.web))
 	f.code(f.web, "scope", "trade")
@@ -221,6 +221,49 @@ func TestCovered(t *testing.T) {
 	require.False(t, covered(f.web, "scope", "trade"), "the grant has ended")
 	f.code(f.native)
 	require.False(t, covered(f.native), "any program could listen on the loopback address")
+}
+
+// Without the merchant's word nothing lasts longer than the grant that the
+// merchant agreed to, and nothing comes after it was revoked.
+func TestApproveCovered(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	r, err := f.Authorize(ctx, query(f.web))
+	require.NoError(t, err)
+	f.code(f.web)
+	grant, err := f.Covered(ctx, r, f.user.ID)
+	require.NoError(t, err)
+	agreed, err := f.store.Grant(ctx, grant)
+	require.NoError(t, err)
+
+	f.pass(oauth.RefreshTokenLifetime - time.Hour)
+	to, err := f.Approve(ctx, r, f.user.ID, grant)
+	require.NoError(t, err)
+	u, err := url.Parse(to)
+	require.NoError(t, err)
+	tokens := f.exchange(f.web, u.Query().Get("code"))
+	require.Equal(t, 3600, tokens.num("expires_in"))
+	refresh, err := f.store.Token(ctx, oauth.HashOf(tokens.str("refresh_token")))
+	require.NoError(t, err)
+	require.Equal(t, agreed.ExpiresAt, refresh.ExpiresAt)
+	now, err := f.store.Grant(ctx, grant)
+	require.NoError(t, err)
+	require.Equal(t, agreed, now)
+
+	wider := *r
+	wider.Scopes = []string{"item", "refund"}
+	_, err = f.Approve(ctx, &wider, f.user.ID, grant)
+	require.ErrorIs(t, err, oauth.ErrNotCovered)
+	_, err = f.service.RevokeGrant(ctx, "test", grant)
+	require.NoError(t, err)
+	_, err = f.Approve(ctx, r, f.user.ID, grant)
+	require.ErrorIs(t, err, oauth.ErrNotCovered)
+	f.code(f.web)
+	_, err = f.Approve(ctx, r, f.user.ID, grant)
+	require.ErrorIs(t, err, oauth.ErrNotCovered, "that it was agreed to again is another grant")
+	f.pass(oauth.RefreshTokenLifetime)
+	_, err = f.store.GrantOf(ctx, f.user.ID, f.web.Number, platform.Production, f.clock())
+	require.ErrorIs(t, err, platform.ErrNotFound)
 }
 
 func TestAuthorizeStoreDown(t *testing.T) {

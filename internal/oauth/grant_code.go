@@ -27,7 +27,7 @@ func (s *Server) exchangeCode(ctx context.Context, r *tokenRequest) (*issued, *r
 	return s.firstTokens(ctx, r, Token{
 		Family: code.Family, Grant: code.Grant, App: code.App, Environment: code.Environment,
 		User: code.User, Scopes: code.Scopes, Resources: code.Resources,
-	}, code.IssuedAt.Add(RefreshTokenLifetime))
+	}, earlier(code.IssuedAt.Add(RefreshTokenLifetime), code.Until))
 }
 
 const badCode = "the code is unknown, expired, used, or belongs to another app"

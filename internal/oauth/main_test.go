@@ -155,7 +155,7 @@ func (f *fixture) code(app *platform.App, changes ...string) string {
 	f.t.Helper()
 	r, err := f.Authorize(f.t.Context(), query(app, changes...))
 	require.NoError(f.t, err)
-	to, err := f.Approve(f.t.Context(), r, f.user.ID)
+	to, err := f.Approve(f.t.Context(), r, f.user.ID, "")
 	require.NoError(f.t, err)
 	u, err := url.Parse(to)
 	require.NoError(f.t, err)

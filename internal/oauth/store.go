@@ -41,6 +41,8 @@ type Code struct {
 	Key       string
 	IssuedAt  time.Time
 	ExpiresAt time.Time
+	// Until is when its grant ends, and all that hangs from it.
+	Until time.Time
 }
 
 // Token is an access token or a refresh token.
@@ -125,8 +127,9 @@ type Store interface {
 	// GrantOf finds the live grant of a user for an app and environment.
 	GrantOf(ctx context.Context, user string, app uint64, env platform.Environment, now time.Time) (*platform.Grant, error)
 	// Authorize makes the user's live grant for the app, or widens it by the
-	// scopes and prolongs it, and saves the code in the same transaction. It
-	// sets code.Grant.
+	// scopes and prolongs it, and saves the code in the same transaction. Where
+	// g.ID is set it changes no grant: that one must be live and cover the scopes,
+	// else it is platform.ErrConflict. It sets code.Grant and code.Until.
 	Authorize(ctx context.Context, g *platform.Grant, code *Code) error
 
 	// RedeemCode takes a code out of the store: once, atomically. A second time

@@ -59,7 +59,8 @@ func (c *conn) insertCode(ctx context.Context, grant string, code *oauth.Code) e
 
 // redeemCode takes a code: of any number of callers one gets the row.
 const redeemCode = `UPDATE oauth_codes SET redeemed_at = ? WHERE hash = ? AND redeemed_at IS NULL
-	RETURNING family, grant_id, app, environment, user_id, redirect_uri, redirect_given, challenge, scopes, resources, dpop_key, issued_at, expires_at`
+	RETURNING family, grant_id, app, environment, user_id, redirect_uri, redirect_given, challenge, scopes, resources, dpop_key, issued_at, expires_at,
+		(SELECT g.expires_at FROM grants g WHERE g.id = oauth_codes.grant_id)`
 
 // RedeemCode takes a code out of the store, once. A second time it revokes the
 // code's family and returns oauth.ErrReplayed.
@@ -85,13 +86,13 @@ func (s *Store) RedeemCode(ctx context.Context, hash oauth.Hash, now time.Time) 
 func scanCode(rows *sql.Rows) (*oauth.Code, error) {
 	c := &oauth.Code{}
 	var scopes, resources sql.NullString
-	var issued, expires sql.NullInt64
+	var issued, expires, until sql.NullInt64
 	err := rows.Scan(&c.Family, &c.Grant, &c.App, &c.Environment, &c.User, &c.RedirectURI, &c.RedirectGiven, &c.Challenge,
-		&scopes, &resources, &c.Key, &issued, &expires)
+		&scopes, &resources, &c.Key, &issued, &expires, &until)
 	if err != nil {
 		return nil, err
 	}
-	c.IssuedAt, c.ExpiresAt = fromMicros(issued), fromMicros(expires)
+	c.IssuedAt, c.ExpiresAt, c.Until = fromMicros(issued), fromMicros(expires), fromMicros(until)
 	if c.Scopes, err = parseList(scopes); err != nil {
 		return nil, err
 	}

@@ -141,8 +141,10 @@ func (s *Store) GrantOf(ctx context.Context, user string, app uint64, env platfo
 }
 
 // Authorize makes the user's live grant for the app, or widens and prolongs
-// it, and saves the code. It sets code.Grant, and of g what is in force then:
-// ID, scopes, times. g.CreatedAt is the time of the authorization; zero is now.
+// it, and saves the code. Where g.ID is set, that grant must be live and cover
+// the scopes, and stays as it is. It sets code.Grant, code.Until, and of g what is
+// in force then: ID, scopes, times. g.CreatedAt is the time of the authorization;
+// zero is now.
 func (s *Store) Authorize(ctx context.Context, g *platform.Grant, code *oauth.Code) error {
 	granted := *code
 	made, err := s.authorize(ctx, g, code.Family, func(ctx context.Context, c *conn, made *platform.Grant, _ time.Time) error {
@@ -151,7 +153,7 @@ func (s *Store) Authorize(ctx context.Context, g *platform.Grant, code *oauth.Co
 	if err != nil {
 		return fmt.Errorf("authorizing: %w", err)
 	}
-	*g, code.Grant = *made, made.ID
+	*g, code.Grant, code.Until = *made, made.ID, made.ExpiresAt
 	return nil
 }
 
@@ -176,7 +178,11 @@ func (s *Store) authorize(
 		made.ID, made.CreatedAt, made.RevokedAt = fresh, now, time.Time{}
 		made.ExpiresAt = asked.ExpiresAt.UTC().Truncate(time.Microsecond)
 		made.Scopes = slices.Compact(slices.Sorted(slices.Values(asked.Scopes)))
-		if err := c.putGrant(ctx, &made); err != nil {
+		settle := c.putGrant
+		if asked.ID != "" {
+			made.ID, settle = asked.ID, c.holdGrant
+		}
+		if err := settle(ctx, &made); err != nil {
 			return err
 		}
 		if _, err := c.exec(ctx, insertFamily, family, made.ID); err != nil {
@@ -199,6 +205,28 @@ const (
 func (e *engine) findGrant() string {
 	return `SELECT id, scopes, created_at, expires_at FROM grants
 		WHERE user_id = ? AND app = ? AND environment = ? AND revoked_at IS NULL` + e.lockRow
+}
+
+// holdGrant makes g the live grant as it is, and keeps others from changing it,
+// if that has g's ID and covers its scopes; else it is ErrConflict.
+func (c *conn) holdGrant(ctx context.Context, g *platform.Grant) error {
+	var id string
+	var scopes sql.NullString
+	var created, expires sql.NullInt64
+	err := c.one(ctx, []any{&id, &scopes, &created, &expires}, c.engine.findGrant(), g.User, int64(g.AppNumber), g.Environment)
+	if err != nil && !errors.Is(err, platform.ErrNotFound) {
+		return err
+	}
+	covered, err := parseList(scopes)
+	if err != nil {
+		return err
+	}
+	lacks := func(scope string) bool { return !slices.Contains(covered, scope) }
+	if id != g.ID || !fromMicros(expires).After(g.CreatedAt) || slices.ContainsFunc(g.Scopes, lacks) {
+		return fmt.Errorf("grant %q covers this no more: %w", g.ID, platform.ErrConflict)
+	}
+	g.Scopes, g.CreatedAt, g.ExpiresAt = covered, fromMicros(created), fromMicros(expires)
+	return nil
 }
 
 // putGrant writes the grant, or makes it what the live one becomes by it.

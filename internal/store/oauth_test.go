@@ -233,6 +233,7 @@ func testAuthorize(t *testing.T, e engineTest) {
 
 	// The same grant becomes wider and longer, and never shorter.
 	wider := *g
+	wider.ID = ""
 	wider.Scopes, wider.CreatedAt, wider.ExpiresAt = []string{"logistics"}, testTime.Add(day), testTime.Add(day)
 	code := *c
 	code.Hash, code.Family = hashOf("two"), "fam_two"
@@ -244,6 +245,28 @@ func testAuthorize(t *testing.T, e engineTest) {
 	got, err = o.Grant(ctx, g.ID)
 	require.NoError(t, err)
 	require.Equal(t, &wider, got)
+
+	// One that is named covers what it does, and stays as it is.
+	named := wider
+	named.Scopes, named.CreatedAt, named.ExpiresAt = []string{"trade"}, testTime.Add(day), testTime.Add(300*day)
+	code.Hash, code.Family = hashOf("named"), "fam_named"
+	require.NoError(t, o.Authorize(ctx, &named, &code))
+	require.Equal(t, wider, named)
+	require.Equal(t, wider.ExpiresAt, code.Until)
+	got, err = o.Grant(ctx, g.ID)
+	require.NoError(t, err)
+	require.Equal(t, &wider, got)
+	for _, change := range []func(*platform.Grant){
+		func(g *platform.Grant) { g.Scopes = []string{"trade", "refund"} },
+		func(g *platform.Grant) { g.CreatedAt = g.ExpiresAt },
+		func(g *platform.Grant) { g.ID = "gr_none" },
+		func(g *platform.Grant) { g.Environment = platform.Sandbox },
+	} {
+		other := wider
+		change(&other)
+		code.Hash, code.Family = hashOf("none"), "fam_none"
+		require.ErrorIs(t, o.Authorize(ctx, &other, &code), platform.ErrConflict)
+	}
 
 	// One that has ended gives nothing to its successor.
 	require.NoError(t, o.SaveTokens(ctx, o.token(g, "one", "old", oauth.AccessToken)))
@@ -285,6 +308,7 @@ func testAuthorize(t *testing.T, e engineTest) {
 
 	// Nobody authorizes for somebody who is not there.
 	stranger := late
+	stranger.ID = ""
 	stranger.User, code.Hash, code.Family = "usr_none", hashOf("four"), "fam_four"
 	require.ErrorIs(t, o.Authorize(ctx, &stranger, &code), platform.ErrConflict)
 	_, err = o.RedeemCode(ctx, hashOf("four"), testTime)
