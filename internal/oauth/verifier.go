@@ -121,7 +121,9 @@ func (v *Verifier) Close() { v.cache.StopAllGoroutines() }
 
 // Resize changes the bounds of the cache while calls go on.
 func (v *Verifier) Resize(tokens int, staleness time.Duration) {
-	v.staleness.Store(int64(staleness))
+	if before := v.staleness.Swap(int64(staleness)); int64(staleness) < before {
+		v.ForgetAll() // what is cached would outlive the revocations that are remembered
+	}
 	v.cache.SetMaximum(uint64(tokens))
 }
 

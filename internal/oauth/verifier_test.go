@@ -76,6 +76,21 @@ func TestVerifyAfterRevocation(t *testing.T) {
 	}
 }
 
+// A revocation is remembered for as long as tokens are: also for those that were
+// seen while that was longer.
+func TestVerifyAfterResize(t *testing.T) {
+	f := newFixture(t)
+	r := f.exchange(f.web, f.code(f.web))
+	require.NoError(t, f.verify(f.web, r.str("access_token"), "trade"))
+	f.verifier.Resize(oauth.DefaultTokens, time.Second)
+	f.revoke(f.web, r.str("refresh_token"))
+	for range 3 { // in which it is forgotten
+		f.pass(time.Minute)
+		f.verifier.Apply(platform.Change{Kind: platform.ChangeUser, Key: "usr_another"})
+	}
+	require.ErrorIs(t, f.verify(f.web, r.str("access_token"), "trade"), platform.ErrTokenInvalid)
+}
+
 // counting counts the looks into the store, and can fail or hold them.
 type counting struct {
 	oauth.Store
