@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -45,7 +43,7 @@ func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
 		s.showLogIn(w, r, in, s.authorizeErrand(languageOf(r), request), logInTry{})
 		return
 	}
-	if !wantsConsent(r.URL.RawQuery) && s.approveCovered(w, r, request, u) {
+	if s.approveCovered(w, r, request, u) {
 		return
 	}
 	s.showConsent(w, r, in, u, question{
@@ -75,13 +73,6 @@ func (s *site) approveCovered(w http.ResponseWriter, r *http.Request, request *c
 		redirect(w, to)
 	}
 	return true
-}
-
-// wantsConsent tells whether the app asks for the page although it may be
-// skipped: prompt=consent, as OpenID Connect Core section 3.1.2.1 has it.
-func wantsConsent(rawQuery string) bool {
-	query, err := url.ParseQuery(rawQuery)
-	return err != nil || slices.Contains(strings.Fields(query.Get("prompt")), "consent")
 }
 
 // question is what a merchant is asked.

@@ -31,12 +31,15 @@ type AuthorizationRequest struct {
 	// Key is the thumbprint of the DPoP key that the code is to be bound to (RFC
 	// 9449 section 10), or empty.
 	Key string
+	// AskAgain says that the app wants the page for consent although it might be
+	// skipped: prompt=consent, as OpenID Connect Core section 3.1.2.1 has it.
+	AskAgain bool
 }
 
 // authorizeParams are the parameters of the authorization endpoint.
 var authorizeParams = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "state", "scope", "resource",
-	"code_challenge", "code_challenge_method", "request", "request_uri", "dpop_jkt",
+	"code_challenge", "code_challenge_method", "request", "request_uri", "dpop_jkt", "prompt",
 }
 
 // Authorize checks an authorization request, given by the query of its URL. The
@@ -115,6 +118,7 @@ func (s *Server) checkAuthorization(r *AuthorizationRequest, p *params) *refusal
 	case p.get("response_mode") != "" && p.get("response_mode") != "query":
 		return refuse(invalidRequest, "only response_mode=query is supported")
 	}
+	r.AskAgain = slices.Contains(strings.Fields(p.get("prompt")), "consent")
 	var refused *refusal
 	if r.Challenge, refused = checkChallenge(r.App, p); refused != nil {
 		return refused
@@ -138,10 +142,11 @@ func (s *Server) redirectError(r *AuthorizationRequest, refused *refusal) *Redir
 
 // Covered names the grant of the user that already allows what is asked, so that
 // the page for consent may be skipped; empty where none does. It never is where
-// another program could pose as the app (RFC 8252 section 8.6): a public app that
-// is answered on a loopback address or a private scheme.
+// the app wants the page, and where another program could pose as the app (RFC
+// 8252 section 8.6): a public app that is answered on a loopback address or a
+// private scheme.
 func (s *Server) Covered(ctx context.Context, r *AuthorizationRequest, user string) (grant string, err error) {
-	if public(r.App) && !strings.HasPrefix(r.RedirectURI, "https://") {
+	if r.AskAgain || (public(r.App) && !strings.HasPrefix(r.RedirectURI, "https://")) {
 		return "", nil
 	}
 	g, err := s.Store.GrantOf(ctx, user, r.App.Number, s.Environment, s.Now())

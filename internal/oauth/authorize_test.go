@@ -219,6 +219,9 @@ func TestCovered(t *testing.T) {
 	require.False(t, covered(f.other, "scope", "trade"), "the grant is another app's")
 	f.pass(oauth.RefreshTokenLifetime)
 	require.False(t, covered(f.web, "scope", "trade"), "the grant has ended")
+	f.code(f.web)
+	require.True(t, covered(f.web))
+	require.False(t, covered(f.web, "prompt", "login consent"), "the app wants the page")
 	f.code(f.native)
 	require.False(t, covered(f.native), "any program could listen on the loopback address")
 }

@@ -47,6 +47,9 @@ func (s *Server) serveCompatToken(r *http.Request) (any, *refusal) {
 	if refused := p.refuseRepeated(); refused != nil {
 		return nil, refused
 	}
+	if s.DPoP && r.Header.Get("DPoP") != "" {
+		return nil, refuse(invalidRequest, "this address gives Bearer tokens alone; send the DPoP proof to "+s.url("/token"))
+	}
 	appKey := path.Base(r.URL.Path)
 	if p.get("client_id") == "" {
 		p.values["client_id"] = appKey

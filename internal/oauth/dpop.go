@@ -140,28 +140,28 @@ func useProof(ctx context.Context, ledger limit.Ledger, app uint64, thumbprint s
 	return nil
 }
 
-// proofKey returns the thumbprint of the key that a request for tokens proves
-// (RFC 9449 section 5), and the proof, which is not used yet; empty when it proves
-// none.
-func (s *Server) proofKey(r *http.Request) (string, *proofClaims, *refusal) {
+// proofKey returns the thumbprint of the key that a request to the endpoint proves
+// (RFC 9449 sections 5 and 10.1), and the proof, which is not used yet; empty when it
+// proves none.
+func (s *Server) proofKey(r *http.Request, endpoint string) (string, *proofClaims, *refusal) {
 	headers := r.Header.Values("DPoP")
 	if len(headers) == 0 || !s.DPoP {
 		return "", nil, nil
 	}
-	thumbprint, claims, err := checkProof(platform.Proof{Headers: headers, Method: r.Method, URL: s.url("/token")}, "", s.Now())
+	thumbprint, claims, err := checkProof(platform.Proof{Headers: headers, Method: r.Method, URL: s.url(endpoint)}, "", s.Now())
 	if err != nil {
 		return "", nil, badProof(err)
 	}
 	return thumbprint, claims, nil
 }
 
-// useProof uses the proof of a request, when everything else about it was found
-// right: anybody can make proofs, and each takes memory.
-func (s *Server) useProof(ctx context.Context, r *tokenRequest) *refusal {
-	if r.proof == nil {
+// useProof uses the proof of a request, if it has one, when everything else about it
+// was found right: anybody can make proofs, and each takes memory.
+func (s *Server) useProof(ctx context.Context, app *platform.App, key string, proof *proofClaims) *refusal {
+	if proof == nil {
 		return nil
 	}
-	if err := useProof(ctx, s.Ledger, r.app.Number, r.key, r.proof, r.now); err != nil {
+	if err := useProof(ctx, s.Ledger, app.Number, key, proof, s.Now()); err != nil {
 		return badProof(err)
 	}
 	return nil

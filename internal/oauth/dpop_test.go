@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,40 @@ func TestDPoPBindsCode(t *testing.T) {
 	_, err := f.Authorize(t.Context(), query(f.native, "dpop_jkt", "x"))
 	var redirect *oauth.RedirectError
 	require.ErrorAs(t, err, &redirect)
+}
+
+// A proof that comes with a pushed request binds the code as dpop_jkt does.
+func TestDPoPBindsPushed(t *testing.T) {
+	f := newFixture(t)
+	p, thief := f.prover(), f.prover()
+	push := func(proofs []string, pairs ...string) reply {
+		v, err := url.ParseQuery(query(f.native, pairs...))
+		require.NoError(t, err)
+		r := request("/oauth/par", v)
+		r.Header["Dpop"] = proofs
+		return f.serve(f.PushedHandler(), r)
+	}
+	at := []any{"htu", issuer + "/oauth/par"}
+	for _, jkt := range []string{"", p.thumbprint()} {
+		pushed := push([]string{p.proof(at...)}, "dpop_jkt", jkt)
+		require.Equal(t, 201, pushed.Code, pushed.Body)
+		r, err := f.Authorize(t.Context(), form("client_id", f.native.Key, "request_uri", pushed.str("request_uri")).Encode())
+		require.NoError(t, err)
+		require.Equal(t, p.thumbprint(), r.Key)
+	}
+	requireError(t, push([]string{p.proof(at...)}, "dpop_jkt", thief.thumbprint()), 400, "invalid_request")
+	requireError(t, push([]string{p.proof()}), 400, "invalid_dpop_proof")
+	requireError(t, push([]string{"x"}), 400, "invalid_dpop_proof")
+}
+
+// 1688's token address knows no proofs, and says so before it spends the code.
+func TestDPoPCompat(t *testing.T) {
+	f := newFixture(t)
+	pairs := codePairs(f.web, f.code(f.web))
+	r := request("/openapi/http/1/system.oauth2/getToken/"+f.web.Key, f.as(f.web, pairs...))
+	r.Header.Set("DPoP", f.prover().proof())
+	requireError(t, f.serve(f.CompatTokenHandler(), r), 400, "invalid_request")
+	require.Equal(t, 200, f.token(f.web, pairs...).Code)
 }
 
 func TestProofs(t *testing.T) {

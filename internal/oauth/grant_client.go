@@ -17,7 +17,7 @@ func (s *Server) clientCredentials(ctx context.Context, r *tokenRequest) (*issue
 	if refused != nil {
 		return nil, refused
 	}
-	if refused := s.useProof(ctx, r); refused != nil {
+	if refused := s.useProof(ctx, r.app, r.key, r.proof); refused != nil {
 		return nil, refused
 	}
 	family, err := s.newFamily()

@@ -198,7 +198,7 @@ func TestPushedRequest(t *testing.T) {
 		return f.serve(f.PushedHandler(), request("/oauth/par", v))
 	}
 	for _, app := range []*platform.App{f.web, f.native} {
-		plain := query(app, "scope", "trade", "resource", issuer)
+		plain := query(app, "scope", "trade", "resource", issuer, "prompt", "consent")
 		r := push(app, plain)
 		require.Equal(t, 201, r.Code, r.Body)
 		require.Equal(t, 90, r.num("expires_in"))
@@ -211,6 +211,7 @@ func TestPushedRequest(t *testing.T) {
 		require.NoError(t, err)
 		want.RawQuery = got.RawQuery
 		require.Equal(t, want, got, "nothing but what was pushed counts")
+		require.True(t, got.AskAgain)
 
 		var page *oauth.PageError
 		for name, bad := range map[string]string{

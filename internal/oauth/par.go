@@ -58,9 +58,23 @@ func (s *Server) servePushed(r *http.Request) (any, *refusal) {
 	if refused := s.checkAuthorization(request, p); refused != nil {
 		return nil, refused
 	}
+	// A proof does what dpop_jkt does (RFC 9449 section 10.1).
+	key, proof, refused := s.proofKey(r, "/par")
+	if refused != nil {
+		return nil, refused
+	}
+	if key != "" {
+		if request.Key != "" && request.Key != key {
+			return nil, refuse(invalidRequest, "dpop_jkt is of another key than the DPoP proof")
+		}
+		p.values["dpop_jkt"] = key
+	}
 	query := p.query(authorizeParams)
 	if len(query) > maxPushed {
 		return nil, refuse(bodyTooLarge, "the request is too large to be pushed")
+	}
+	if refused := s.useProof(r.Context(), app, key, proof); refused != nil {
+		return nil, refused
 	}
 	uri, err := s.sealPushed(pushed{ClientID: app.Key, Query: query, ExpiresAt: s.Now().Add(pushedLifetime).Unix()})
 	if err != nil {

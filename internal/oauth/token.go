@@ -56,7 +56,7 @@ func (s *Server) serveToken(r *http.Request) (any, *refusal) {
 	if refused != nil {
 		return nil, refused
 	}
-	key, proof, refused := s.proofKey(r)
+	key, proof, refused := s.proofKey(r, "/token")
 	if refused != nil {
 		return nil, refused
 	}
@@ -78,7 +78,7 @@ func (s *Server) grantTokens(ctx context.Context, r *tokenRequest) (*issued, *re
 	case "authorization_code":
 		return s.exchangeCode(ctx, r)
 	case "refresh_token":
-		if refused := s.useProof(ctx, r); refused != nil {
+		if refused := s.useProof(ctx, r.app, r.key, r.proof); refused != nil {
 			return nil, refused
 		}
 		return s.refreshTokens(ctx, r)
@@ -122,7 +122,7 @@ func (s *Server) firstTokens(ctx context.Context, r *tokenRequest, origin Token,
 	if _, refused := s.activeUser(ctx, origin.User); refused != nil {
 		return nil, refused
 	}
-	if refused := s.useProof(ctx, r); refused != nil {
+	if refused := s.useProof(ctx, r.app, r.key, r.proof); refused != nil {
 		return nil, refused
 	}
 	origin.Key = r.key
