@@ -173,13 +173,22 @@ func (t *tx) revokeFamily(ctx context.Context, family string) (bool, error) {
 	return families+tokens > 0, err
 }
 
+// lockFamilies takes hold of families: whoever does so before it touches their
+// tokens, and takes several in one order, never waits in a circle. SQLite has one
+// writer.
+func (c *conn) lockFamilies(ctx context.Context, condition string, args ...any) error {
+	if c.engine.lockRow == "" {
+		return nil
+	}
+	_, err := c.exec(ctx, `SELECT 1 FROM oauth_families WHERE `+condition+` ORDER BY id`+c.engine.lockRow, args...)
+	return err
+}
+
 // revokeToken deletes a token, and its family when it was the last of it. The
 // family is locked before the token, as ReplaceToken does.
 func (t *tx) revokeToken(ctx context.Context, hash oauth.Hash, family string) (bool, error) {
-	if t.engine.lockRow != "" {
-		if _, err := t.exec(ctx, `SELECT 1 FROM oauth_families WHERE id = ?`+t.engine.lockRow, family); err != nil {
-			return false, err
-		}
+	if err := t.lockFamilies(ctx, `id = ?`, family); err != nil {
+		return false, err
 	}
 	n, err := t.exec(ctx, `DELETE FROM oauth_tokens WHERE hash = ?`, hash[:])
 	if err != nil || n == 0 {

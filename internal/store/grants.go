@@ -115,6 +115,9 @@ func (c *conn) endGrant(ctx context.Context, id string, at time.Time) error {
 	if err != nil {
 		return named(err, "live grant %q", id)
 	}
+	if err := c.lockFamilies(ctx, `grant_id = ?`, id); err != nil {
+		return err
+	}
 	_, err = c.exec(ctx, `DELETE FROM oauth_families WHERE grant_id = ?`, id)
 	return err
 }

@@ -3,21 +3,16 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
-const (
-	// pruneFamilies is how many families one statement looks at.
-	pruneFamilies = 100
-	// keepRefresh is how many refresh tokens of a grant are kept: the newest of
-	// those that can be used, and as many of those that were replaced, by which
-	// a replay is seen. An app that has a fresh one every day for half a year
-	// loses none.
-	keepRefresh = 200
-)
+// keepRefresh is how many refresh tokens of a grant are kept: the newest of those
+// that can be used, and as many of those that were replaced, by which a replay is
+// seen. An app that has a fresh one every day for half a year loses none.
+const keepRefresh = 200
 
 // Prune deletes codes, devices, tokens and grants that ended before, and the
 // oldest refresh tokens of grants that have too many, in batches, and returns how
@@ -25,9 +20,12 @@ const (
 // where that never gave any.
 func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 	total := 0
+	// The families are named: others may have come up since they were taken hold of.
+	deleteExpired := `DELETE FROM oauth_tokens WHERE hash IN (SELECT hash FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
+		AND family` + s.engine.among + ` RETURNING family`
 	for _, statement := range []string{
 		`DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`,
-		`DELETE FROM oauth_tokens WHERE hash IN (SELECT hash FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`,
+		deleteExpired,
 		`DELETE FROM oauth_devices WHERE hash IN (SELECT hash FROM oauth_devices WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
 			RETURNING coalesce(family, '')`,
 		`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < ?
@@ -35,7 +33,15 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 	} {
 		for n := pruneBatch; n == pruneBatch; total += n {
 			err := s.transaction(ctx, s.issuing(), nil, func(c *conn) (err error) {
-				n, err = c.pruneTokens(ctx, statement, before.UnixMicro(), pruneBatch)
+				args := []any{before.UnixMicro(), pruneBatch}
+				if statement == deleteExpired {
+					families, err := c.holdExpired(ctx, args...)
+					if err != nil {
+						return err
+					}
+					args = append(args, families)
+				}
+				n, err = c.pruneTokens(ctx, statement, args...)
 				return err
 			})
 			if err != nil {
@@ -48,6 +54,21 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 		err = fmt.Errorf("deleting the oldest refresh tokens: %w", err)
 	}
 	return total + n, err
+}
+
+// holdExpired takes hold of the families of the oldest expired tokens, and returns
+// them as JSON.
+func (c *conn) holdExpired(ctx context.Context, args ...any) (string, error) {
+	families := []string{}
+	err := c.each(ctx, func(rows *sql.Rows) error {
+		families = append(families, "")
+		return rows.Scan(&families[len(families)-1])
+	}, `SELECT family FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?`, args...)
+	if err != nil {
+		return "", err
+	}
+	list, _ := json.Marshal(families) // strings cannot fail
+	return string(list), c.lockFamilies(ctx, `id`+c.engine.among, string(list))
 }
 
 // crowdedGrants are those with too many refresh tokens, some at a time.
@@ -87,10 +108,8 @@ func (s *Store) pruneRefreshOf(ctx context.Context, grant string) (total int, er
 			ORDER BY issued_at DESC, hash LIMIT ? OFFSET ?) RETURNING family`
 		for n := pruneBatch; n == pruneBatch; total += n {
 			err := s.transaction(ctx, s.issuing(), nil, func(c *conn) (err error) {
-				if c.engine.lockRow != "" { // families before tokens, as ReplaceToken and revocations do
-					if _, err := c.exec(ctx, `SELECT 1 FROM oauth_families WHERE grant_id = ? ORDER BY id`+c.engine.lockRow, grant); err != nil {
-						return err
-					}
+				if err := c.lockFamilies(ctx, `grant_id = ?`, grant); err != nil {
+					return err
 				}
 				n, err = c.pruneTokens(ctx, statement, grant, pruneBatch, keepRefresh)
 				return err
@@ -116,18 +135,15 @@ func (c *conn) pruneTokens(ctx context.Context, statement string, args ...any) (
 		return 0, err
 	}
 	n = len(families)
-	slices.Sort(families)
-	families = slices.DeleteFunc(slices.Compact(families), func(s string) bool { return s == "" })
-	for some := range slices.Chunk(families, pruneFamilies) {
-		ids := make([]any, pruneFamilies)
-		for i := range ids {
-			ids[i] = some[min(i, len(some)-1)]
-		}
-		_, err := c.exec(ctx, `DELETE FROM oauth_families WHERE id IN (?`+strings.Repeat(", ?", pruneFamilies-1)+`)
-			AND NOT EXISTS (SELECT 1 FROM oauth_tokens WHERE family = oauth_families.id)`, ids...)
-		if err != nil {
-			return n, err
-		}
+	families = slices.DeleteFunc(families, func(s string) bool { return s == "" })
+	if len(families) == 0 {
+		return n, nil
 	}
-	return n, nil
+	list, _ := json.Marshal(families) // strings cannot fail
+	if err := c.lockFamilies(ctx, `id`+c.engine.among, string(list)); err != nil {
+		return n, err
+	}
+	_, err = c.exec(ctx, `DELETE FROM oauth_families WHERE id`+c.engine.among+`
+		AND NOT EXISTS (SELECT 1 FROM oauth_tokens WHERE family = oauth_families.id)`, string(list))
+	return n, err
 }

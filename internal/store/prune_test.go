@@ -74,6 +74,38 @@ func testPrune(t *testing.T, e engineTest) {
 	require.Zero(t, count("grants"))
 }
 
+// TestPruneBesideRevocation: pruning waits for a family before it touches its
+// tokens, as revocations do. So they never wait for each other.
+func TestPruneBesideRevocation(t *testing.T) {
+	o := newOAuthStore(t, engines[1])
+	ctx := t.Context()
+	g, _ := o.authorize(t, "one", "trade")
+	require.NoError(t, o.SaveTokens(ctx, o.token(g, "one", "at", oauth.AccessToken)))
+	revocation, err := o.pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = revocation.Rollback(ctx) }()
+	_, err = o.pool.Exec(ctx, `DELETE FROM oauth_codes`) // so that it begins with the tokens
+	require.NoError(t, err)
+	_, err = revocation.Exec(ctx, `SELECT 1 FROM oauth_families WHERE id = 'fam_one' FOR UPDATE`)
+	require.NoError(t, err)
+	pruned := make(chan error, 1)
+	go func() {
+		_, err := o.Prune(ctx, testTime.Add(11*time.Hour))
+		pruned <- err
+	}()
+	require.Eventually(t, func() bool {
+		waiting := 0
+		err := o.readers.QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting)
+		return err == nil && waiting == 1
+	}, time.Minute, time.Millisecond)
+	_, err = revocation.Exec(ctx, `SELECT 1 FROM oauth_tokens WHERE family = 'fam_one' FOR UPDATE NOWAIT`)
+	require.NoError(t, err)
+	require.NoError(t, revocation.Commit(ctx))
+	require.NoError(t, <-pruned)
+	o.requireGone(t, "at")
+	require.Zero(t, o.families(t))
+}
+
 // A replay on one node is told to the others.
 func TestReplayIsToldToAllNodes(t *testing.T) {
 	dsn := postgresDatabase(t)
