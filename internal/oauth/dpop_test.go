@@ -128,6 +128,24 @@ func TestDPoP(t *testing.T) {
 	require.ErrorIs(t, call(p, bearer), platform.ErrTokenInvalid, "a token that is not bound")
 }
 
+// An old refresh token ends the family only with the key that it is bound to:
+// nobody who just copied it can end what the app has.
+func TestDPoPReplayNeedsKey(t *testing.T) {
+	f := newFixture(t)
+	p, thief := f.prover(), f.prover()
+	r := f.prove(f.native, []string{p.proof()}, codePairs(f.native, f.code(f.native))...)
+	old := []string{"grant_type", "refresh_token", "refresh_token", r.str("refresh_token")}
+	r = f.prove(f.native, []string{p.proof()}, old...)
+	require.Equal(t, 200, r.Code, r.Body)
+	requireError(t, f.token(f.native, old...), 400, "invalid_dpop_proof")
+	requireError(t, f.prove(f.native, []string{thief.proof()}, old...), 400, "invalid_grant")
+	_, err := f.store.Token(t.Context(), oauth.HashOf(r.str("refresh_token")))
+	require.NoError(t, err)
+	requireError(t, f.prove(f.native, []string{p.proof()}, old...), 400, "invalid_grant")
+	_, err = f.store.Token(t.Context(), oauth.HashOf(r.str("refresh_token")))
+	require.ErrorIs(t, err, platform.ErrNotFound)
+}
+
 func TestDPoPBindsCode(t *testing.T) {
 	f := newFixture(t)
 	p, thief := f.prover(), f.prover()

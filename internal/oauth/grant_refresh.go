@@ -19,9 +19,6 @@ func (s *Server) refreshTokens(ctx context.Context, r *tokenRequest) (*issued, *
 	if refused != nil {
 		return nil, refused
 	}
-	if refused := checkKey(old.Key, r.key); refused != nil {
-		return nil, refused
-	}
 	origin := *old
 	origin.Key = r.key
 	if scope := r.get("scope"); scope != "" {
@@ -67,7 +64,8 @@ func rotates(app *platform.App) bool {
 }
 
 // loadRefresh finds the refresh token. One that was replaced before shows that
-// it was stolen, from the app or by it, and ends all tokens of its family.
+// it was stolen, from the app or by it, and ends all tokens of its family; but not
+// where the key is missing that it is bound to, without which it is worth nothing.
 func (s *Server) loadRefresh(ctx context.Context, r *tokenRequest) (*Token, *refusal) {
 	value := r.get("refresh_token")
 	if value == "" {
@@ -85,6 +83,9 @@ func (s *Server) loadRefresh(ctx context.Context, r *tokenRequest) (*Token, *ref
 	}
 	if t.Kind != RefreshToken || t.App != r.app.Number || t.Environment != s.Environment {
 		return nil, refuse(invalidGrant, badRefreshToken)
+	}
+	if refused := checkKey(t.Key, r.key); refused != nil {
+		return nil, refused
 	}
 	if !t.ReplacedAt.IsZero() {
 		if err := s.Store.RevokeFamily(ctx, t.Family); err != nil && !errors.Is(err, platform.ErrNotFound) {
