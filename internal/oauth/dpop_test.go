@@ -261,6 +261,29 @@ func TestProofsAreUsedLast(t *testing.T) {
 	requireError(t, ask(codePairs(f.native, f.code(f.native))...), 400, "invalid_dpop_proof")
 }
 
+// While no more proofs can be remembered, a client is told to come again.
+func TestProofsLedgerFull(t *testing.T) {
+	f := newFixture(t)
+	var reported error
+	s, err := oauth.New(oauth.Options{
+		Store: f.store, Apps: f.store, Issuer: issuer, Now: f.clock, DPoP: true,
+		Report: func(_ *http.Request, err error) { reported = err },
+		Ledger: &limit.Local{Limits: limit.NewMemory(limit.MemoryOptions{}), Nonces: limit.NewMemoryNonces(limit.NonceOptions{Max: 1})},
+	})
+	require.NoError(t, err)
+	p := f.prover()
+	ask := func() reply {
+		r := request("/oauth/token", f.as(f.web, "grant_type", "client_credentials"))
+		r.Header.Set("DPoP", p.proof())
+		return f.serve(s.TokenHandler(), r)
+	}
+	require.Equal(t, 200, ask().Code)
+	refused := ask()
+	requireError(t, refused, 503, "temporarily_unavailable")
+	require.Equal(t, "1", refused.Header().Get("Retry-After"))
+	require.ErrorIs(t, reported, limit.ErrFull)
+}
+
 // Where nobody checks proofs none is promised.
 func TestWithoutDPoP(t *testing.T) {
 	f := newFixture(t)

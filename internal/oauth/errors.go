@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
@@ -72,10 +73,10 @@ func refuse(code *errorCode, description string) *refusal {
 	return &refusal{errorCode: code, description: description}
 }
 
-// failed turns a failure of the store into a refusal.
+// failed turns a failure of the store or the ledger into a refusal.
 func failed(err error) *refusal {
 	r := refuse(serverError, "the request could not be served")
-	if errors.Is(err, platform.ErrUnavailable) {
+	if errors.Is(err, platform.ErrUnavailable) || errors.Is(err, limit.ErrFull) || errors.Is(err, limit.ErrDown) {
 		r = refuse(temporarilyUnavailable, "the platform cannot serve this now; try again soon")
 		r.retryAfter = time.Second
 	}
