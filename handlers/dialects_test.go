@@ -102,6 +102,25 @@ func TestSecretsStayAtTheGate(t *testing.T) {
 	}
 }
 
+// TestTokenOfADialect: a dialect carries the token in a parameter; the header is
+// not signed, and counts for nothing.
+func TestTokenOfADialect(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, "open_gate {\n environment production\n dialects doudian\n}\n reverse_proxy UPSTREAM")
+	app, _ := w.app(platform.Production, "user")
+	c := w.dialect(app, "doudian", "hmac-sha256", platform.Production)
+	user, token := w.token(app, "")
+	const target = "/api?method=user.get&v=2"
+	refused(t, w.do(c.request(t, http.MethodPost, target, "{}", "Authorization", "Bearer "+token)), http.StatusUnauthorized, "token_missing")
+	require.Empty(t, got)
+	c.cred.Token = token
+	rec := w.do(c.request(t, http.MethodPost, target, "{}", "Authorization", "Bearer other"))
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body)
+	s := one(t, got)
+	require.Equal(t, user, s.header.Get("X-Open-User-Id"))
+	require.NotContains(t, s.header, "Authorization")
+}
+
 // TestNameAndPath: who names an interface that it may call does not reach another
 // one by the path, which such a dialect does not sign.
 func TestNameAndPath(t *testing.T) {

@@ -6,20 +6,22 @@ import (
 
 	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
 // takeToken takes the access token out of the request, and the proof that may go
 // with it: the upstream learns who the merchant is, and never gets to hold
-// either. In dialects that carry the token themselves it comes so.
+// either. Dialects that carry the token as a parameter have it there and nowhere
+// else: they do not sign the header.
 func (x *exchange) takeToken() {
 	h := x.request.Header
 	proofs := h["Dpop"]
 	delete(h, "Dpop")
 	value, proven := authorization(h)
-	x.token.Value = value
-	if x.call.Claim.Token != "" {
-		x.token.Value, proven = x.call.Claim.Token, false
+	if d := x.call.Claim.Dialect; d != signing.Op1 && d != "rfc9421" {
+		value, proven = x.call.Claim.Token, false
 	}
+	x.token.Value = value
 	if proven {
 		x.token.Proof = &platform.Proof{Headers: proofs, Method: x.signed.Method, URL: x.sentURL()}
 	}

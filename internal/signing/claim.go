@@ -66,7 +66,7 @@ func (c *Claim) Verify(r *Request, keys []*Key, opt Options) (int, error) {
 
 // ReplayID appends to dst what must be unique among the app's calls within
 // [Claim.Window]: the nonce for op1 and rfc9421, else the decoded signature,
-// with a hash of the whole request where the dialect leaves parts unsigned.
+// with a hash of what the dialect leaves unsigned and makes another call.
 func (c *Claim) ReplayID(dst []byte, r *Request) []byte {
 	if c.state.scheme == nil {
 		return dst

@@ -2,6 +2,7 @@ package signing
 
 import (
 	"fmt"
+	"hash"
 	"slices"
 	"strings"
 	"unicode"
@@ -77,6 +78,24 @@ func joinShopee(dst []byte, p *paramState, _ bool) []byte {
 		}
 	}
 	return dst
+}
+
+// tokenOfDoudian: the merchant's token is the only unsigned thing that the gate
+// acts on. A path or a parameter that goes beside it makes no other call.
+func tokenOfDoudian(h hash.Hash, c *Claim, _ *Request) {
+	writeField(h, c.Token)
+}
+
+// restOfShopee is the call without the ways in which it can be written: the
+// parameters decoded and sorted, and no signature among them.
+func restOfShopee(h hash.Hash, c *Claim, r *Request) {
+	writeField(h, r.Method)
+	writeField(h, r.Path)
+	writeField(h, string(r.Body))
+	for _, q := range c.state.params.params {
+		writeField(h, q.name)
+		writeField(h, q.value)
+	}
 }
 
 // inspectParam2 reads aop1688's path, [<prefix>/]param2/<version>/<namespace>/

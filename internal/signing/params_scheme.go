@@ -193,14 +193,11 @@ func (s *paramScheme) stringToSign(dst []byte, p *paramState, d *digest, secret 
 
 func (s *paramScheme) replayID(dst []byte, c *Claim, r *Request) []byte {
 	dst = append(dst, c.state.params.signature...)
-	if !s.replayWhole {
+	if s.unsigned == nil {
 		return dst
 	}
 	h := sha256.New()
-	writeField(h, r.Method)
-	writeField(h, r.Path)
-	writeField(h, r.RawQuery)
-	h.Write(r.Body)
+	s.unsigned(h, c, r)
 	return h.Sum(dst)
 }
 

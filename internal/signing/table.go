@@ -1,6 +1,9 @@
 package signing
 
-import "time"
+import (
+	"hash"
+	"time"
+)
 
 // tenMinutes is the window of the dialects that document it, and of those that
 // document none.
@@ -50,9 +53,9 @@ type paramScheme struct {
 	// signBody: Sign puts its parameters into a body that has parameters; else
 	// into the query.
 	signBody bool
-	// replayWhole: parts of the call are not signed, and two honest calls may
-	// carry the same signature; a replay is the same request as a whole.
-	replayWhole bool
+	// unsigned, if set, writes what the signature leaves out and makes another
+	// call of it: two honest calls that differ in it may carry the same signature.
+	unsigned func(h hash.Hash, c *Claim, r *Request)
 }
 
 // What SDKs of a platform do with blank values.
@@ -135,7 +138,7 @@ var paramTable = [...]paramScheme{
 		},
 		mark: "method, and v=2",
 		body: bodyWhole, join: joinDoudian, drops: keepBlank, inspect: inspectDoudian,
-		fillMethod: true, version: "2", replayWhole: true,
+		fillMethod: true, version: "2", unsigned: tokenOfDoudian,
 	},
 	{
 		id:       "kuaishou",
@@ -178,7 +181,7 @@ var paramTable = [...]paramScheme{
 		marked: func(p peek) bool { return !p.has("app_key") },
 		mark:   "no app_key",
 		body:   bodyUnsigned, join: joinShopee, drops: keepBlank, inspect: inspectShopee,
-		replayWhole: true,
+		unsigned: restOfShopee,
 	},
 }
 
