@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/gate"
 	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
@@ -187,14 +188,15 @@ func hasAccessLog(r *http.Request) bool {
 	return ok && srv != nil && srv.Logs != nil
 }
 
-// readTarget notes the request as it arrived: what was signed is the request
-// target on the wire, whatever was rewritten since.
+// readTarget notes the request as the client sent it: what was signed is the
+// request target on the wire, whatever was rewritten since, and the scheme is
+// https where a trusted proxy ends TLS.
 func (x *exchange) readTarget() {
 	r := x.request
 	s := &x.signed
 	s.Method, s.Scheme, s.Authority = r.Method, "http", r.Host
 	s.Header, s.ContentLength = r.Header, r.ContentLength
-	if r.TLS != nil {
+	if caddymodule.Secure(r) {
 		s.Scheme = "https"
 	}
 	target := r.RequestURI

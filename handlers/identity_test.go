@@ -251,3 +251,31 @@ func TestStrippedPrefix(t *testing.T) {
 	r.URL.Path, r.RequestURI = "/open/v1/orders/1", "/open/v1/orders/1"
 	refused(t, w.do(r), http.StatusUnauthorized, "signature_invalid")
 }
+
+// TestSchemeAsSent: where a trusted proxy ends TLS, the scheme that was signed is
+// https, and so is the default port that is left out of the authority.
+func TestSchemeAsSent(t *testing.T) {
+	for name, test := range map[string]struct{ trusted, forwarded, port string }{
+		"no proxy":        {"", "", ":80"},
+		"trusted proxy":   {"127.0.0.0/8", "https", ":443"},
+		"its plain calls": {"127.0.0.0/8", "http", ":80"},
+		"anybody":         {"192.0.2.1", "https", ":80"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := setup{upstream: business(t), site: "open_gate production\n reverse_proxy UPSTREAM"}
+			if test.trusted != "" {
+				s.options = "servers {\n trusted_proxies static " + test.trusted + "\n}"
+			}
+			w := s.run(t)
+			_, c := w.app(platform.Production)
+			for _, port := range []string{":80", ":443"} {
+				r := c.request(t, "GET", "/v1/products", "")
+				r.Host += port
+				if test.forwarded != "" {
+					r.Header.Set("X-Forwarded-Proto", test.forwarded)
+				}
+				require.Equal(t, port == test.port, w.do(r).Code == http.StatusOK, port)
+			}
+		})
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/caddy-openplatform/openplatform/caddymodule"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
@@ -48,12 +47,7 @@ func authorization(h http.Header) (token string, proven bool) {
 	return "", false
 }
 
-// sentURL is the call's URL without query as the client sent it: where a trusted
-// proxy ends TLS, with https.
+// sentURL is the call's URL without query as the client sent it.
 func (x *exchange) sentURL() string {
-	scheme := "http"
-	if caddymodule.Secure(x.request) {
-		scheme = "https"
-	}
-	return scheme + "://" + x.signed.Authority + x.signed.Path
+	return x.signed.Scheme + "://" + x.signed.Authority + x.signed.Path
 }
