@@ -113,6 +113,19 @@ func TestDialectsDoNotStream(t *testing.T) {
 	require.Empty(t, got)
 }
 
+// TestStreamBesideDialects: an op1 call streams whatever its media type, and
+// whichever dialects the route names first.
+func TestStreamBesideDialects(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, strings.Replace(small, "op1 top", "dewu top op1", 1))
+	_, c := w.app(platform.Production, "trade")
+	for _, media := range []string{"application/x-www-form-urlencoded", "application/json"} {
+		body := randomText(t, 2000)
+		require.Equal(t, http.StatusOK, w.do(c.request(t, "POST", "/v1/orders", body, "Content-Type", media)).Code)
+		require.Equal(t, body, one(t, got).body)
+	}
+}
+
 // TestTruncatedBody: a client that hangs up early is not the upstream's failure.
 func TestTruncatedBody(t *testing.T) {
 	for _, size := range []int{1000, 20_000} {

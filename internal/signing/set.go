@@ -90,15 +90,17 @@ func NewSet(names ...string) (*Set, error) {
 }
 
 // Claim fills dst with what r says about itself, read by the first dialect of
-// s whose markers r carries. Errors wrap [ErrMissing], [ErrMalformed],
-// [ErrTimestamp] or [ErrBodyNeeded]; after the last one the caller reads the
-// body and asks again.
+// s whose markers r carries; while the body is unread, one that it could still
+// be of comes after those that headers and query tell. Errors wrap [ErrMissing],
+// [ErrMalformed], [ErrTimestamp] or [ErrBodyNeeded]; after the last one the
+// caller reads the body and asks again.
 func (s *Set) Claim(dst *Claim, r *Request) error {
 	*dst = Claim{}
+	var needed error
 	for _, candidate := range s.schemes {
 		ok, err := candidate.carried(r)
 		if err != nil {
-			return err
+			needed = err
 		}
 		if !ok {
 			continue
@@ -110,6 +112,9 @@ func (s *Set) Claim(dst *Claim, r *Request) error {
 			return err
 		}
 		return nil
+	}
+	if needed != nil {
+		return needed
 	}
 	return s.unmarked(r)
 }

@@ -45,6 +45,10 @@ func TestSetTakesFirstInOrder(t *testing.T) {
 	both.Header = op1.Header.Clone()
 	both.Header.Set(headerInput, op1.Header.Get(headerInput)+", "+generic.Header.Get(headerInput))
 	both.Header.Set(headerSignature, op1.Header.Get(headerSignature)+", "+generic.Header.Get(headerSignature))
+	form := *op1
+	form.Header = op1.Header.Clone()
+	form.Header.Set("Content-Type", formType)
+	form.Body, form.BodyRead = nil, false
 
 	for _, test := range []struct {
 		names []string
@@ -57,6 +61,7 @@ func TestSetTakesFirstInOrder(t *testing.T) {
 		{[]string{"op1", "rfc9421"}, generic, "rfc9421", []string{"rfc9421"}},
 		{[]string{"op1", "rfc9421"}, &both, "op1", []string{"op1", "rfc9421"}},
 		{[]string{"rfc9421", "op1"}, &both, "rfc9421", []string{"rfc9421", "op1"}},
+		{[]string{"top", "dewu", "op1"}, &form, "op1", []string{"op1"}},
 	} {
 		set := mustSet(t, test.names...)
 		var c Claim
@@ -65,8 +70,10 @@ func TestSetTakesFirstInOrder(t *testing.T) {
 		require.Equal(t, test.all, set.Candidates(test.r))
 	}
 
-	all := mustSet(t, Names()...)
 	var c Claim
+	form.Header.Del(headerInput)
+	require.ErrorIs(t, mustSet(t, "top", "dewu", "op1").Claim(&c, &form), ErrBodyNeeded, "no header tells it")
+	all := mustSet(t, Names()...)
 	require.ErrorIs(t, all.Claim(&c, get()), ErrMissing)
 	require.Empty(t, all.Candidates(get()))
 }
