@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
@@ -129,6 +130,10 @@ func checkPath(raw string) error {
 		if err != nil {
 			return errors.New("the path holds a bad percent escape")
 		}
+		// Overlong forms of dot and slash among it.
+		if !utf8.ValidString(plain) {
+			return errors.New("the path is not UTF-8")
+		}
 		if err := checkSegments(plain); err != nil {
 			return err
 		}
@@ -151,7 +156,9 @@ func checkSegments(path string) error {
 			}
 			continue
 		}
-		switch path[start:i] {
+		// Java servers leave out what follows a semicolon: "..;" is ".." to them.
+		name, _, _ := strings.Cut(path[start:i], ";")
+		switch name {
 		case "":
 			return errors.New("the path holds an empty segment")
 		case ".", "..":
