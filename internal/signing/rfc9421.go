@@ -11,7 +11,7 @@ var (
 	errNoInput    = fmt.Errorf("%w: Signature-Input and Signature must both be sent", ErrMissing)
 	errRepeated   = malformed("Signature-Input: a component is repeated, or there are more than 64")
 	errNoCreated  = fmt.Errorf("%w: the parameter created is missing", ErrTimestamp)
-	errUncovered  = fmt.Errorf("%w: it must cover @method, @authority, @path and @query (or @target-uri), and content-digest when there is a body", ErrInvalid)
+	errUncovered  = fmt.Errorf("%w: it must cover @method, @authority, @path and @query (or @target-uri), content-digest when there is a body, and authorization when it is sent", ErrInvalid)
 	errNoKeyID    = malformed("Signature-Input: the parameter keyid is missing: it names the app key")
 	errOldExpires = malformed("Signature-Input: expires lies before created")
 )
@@ -118,6 +118,9 @@ func (rfc9421Scheme) verify(c *Claim, r *Request, k *Key, opt Options) error {
 		}
 		if hasContent(r) {
 			need |= coversDigest
+		}
+		if len(r.Header["Authorization"]) > 0 {
+			need |= coversAuthorization // it may say who the merchant is
 		}
 		if h.covered&need != need {
 			return errUncovered

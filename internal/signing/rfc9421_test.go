@@ -24,7 +24,7 @@ func TestRFC9421Accepts(t *testing.T) {
 	for name, change := range map[string]func(r *Request){
 		"full": func(r *Request) { resign(t, r, p, "sig1", bodyList, genericParams) },
 		"target-uri": func(r *Request) {
-			resign(t, r, p, "x", `"@method" "@target-uri" "@authority" "content-digest"`, genericParams)
+			resign(t, r, p, "x", `"@method" "@target-uri" "@authority" "content-digest" "authorization"`, genericParams)
 		},
 		"other headers": func(r *Request) {
 			r.Header["X-A"] = []string{"1", " 2 "}
@@ -80,13 +80,14 @@ func TestRFC9421Refuses(t *testing.T) {
 		"no authority":         {ErrInvalid, anew(strings.Replace(bodyList, `"@authority" `, "", 1), genericParams)},
 		"path alone":           {ErrInvalid, anew(strings.Replace(bodyList, `"@query" `, "", 1), genericParams)},
 		"no digest":            {ErrInvalid, anew(fullList, genericParams)},
+		"no authorization":     {ErrInvalid, anew(strings.Replace(bodyList, ` "authorization"`, "", 1), genericParams)},
 		"component twice":      {ErrMalformed, anew(bodyList+` "@path"`, genericParams)},
 		"many components":      {ErrMalformed, header(headerInput, "sig1=("+strings.Repeat(`"a" `, 65)+");created=1")},
-		"unknown component":    {ErrMalformed, header(headerInput, `sig1=("@status" "@method" "@authority" "@path" "@query" "content-digest")`+genericParams)},
-		"component parameter":  {ErrMalformed, header(headerInput, `sig1=("content-type";sf "@method" "@authority" "@path" "@query" "content-digest")`+genericParams)},
-		"bad query-param":      {ErrMalformed, header(headerInput, `sig1=("@query-param" "@method" "@authority" "@path" "@query" "content-digest")`+genericParams)},
-		"missing query-param":  {ErrInvalid, header(headerInput, `sig1=("@query-param";name="zz" "@method" "@authority" "@path" "@query" "content-digest")`+genericParams)},
-		"missing header":       {ErrInvalid, header(headerInput, `sig1=("x-none" "@method" "@authority" "@path" "@query" "content-digest")`+genericParams)},
+		"unknown component":    {ErrMalformed, header(headerInput, `sig1=("@status" "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
+		"component parameter":  {ErrMalformed, header(headerInput, `sig1=("content-type";sf "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
+		"bad query-param":      {ErrMalformed, header(headerInput, `sig1=("@query-param" "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
+		"missing query-param":  {ErrInvalid, header(headerInput, `sig1=("@query-param";name="zz" "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
+		"missing header":       {ErrInvalid, header(headerInput, `sig1=("x-none" "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
 		"two signatures":       {ErrMalformed, header(headerInput, `a=();created=1, b=();created=1`)},
 		"no Signature":         {ErrMissing, func(r *Request) { r.Header.Del(headerSignature) }},
 		"not a dictionary":     {ErrMalformed, header(headerInput, "???")},
@@ -98,7 +99,7 @@ func TestRFC9421Refuses(t *testing.T) {
 		"only op1's":           {ErrMissing, header(headerInput, `op=();tag="op1"`)},
 		"repeated query-param": {ErrMalformed, func(r *Request) {
 			r.RawQuery = "a=1&%61=2"
-			header(headerInput, `sig1=("@query-param";name="a" "@method" "@authority" "@path" "@query" "content-digest")`+genericParams)(r)
+			header(headerInput, `sig1=("@query-param";name="a" "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)(r)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
