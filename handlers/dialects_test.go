@@ -145,6 +145,33 @@ func TestNameAndPath(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.do(aop.request(t, http.MethodGet, "/openapi/param2/1/shop/product.list/"+app.Key, "")).Code)
 }
 
+// TestUnnamed: who names no interface in a dialect that names them does not
+// choose one by the path, unless the path is signed.
+func TestUnnamed(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, "open_gate {\n environment production\n dialects aop1688 top jd pdd doudian kuaishou aliexpress\n}\n reverse_proxy UPSTREAM")
+	app, _ := w.app(platform.Production)
+	for _, test := range []struct{ dialect, method, query, detail string }{
+		{"aop1688", "", "client_id=" + app.Key, "a call in the dialect aop1688 names its API: /param2/<version>/<namespace>/<api>/<appKey>"},
+		{"top", "hmac-sha256", "method=", "a call in the dialect top names its API: parameter method"},
+		{"jd", "md5", "360buy_param_json=%7B%7D", "a call in the dialect jd names its API: parameter method"},
+		{"pdd", "md5", "page=1", "a call in the dialect pdd names its API: parameter type"},
+		{"doudian", "hmac-sha256", "method=&v=2", "a call in the dialect doudian names its API: parameter method"},
+		{"kuaishou", "hmac-sha256", "page=1", "a call in the dialect kuaishou names its API: parameter method"},
+		{"aliexpress", "", "page=1", ""},
+	} {
+		c := w.dialect(app, test.dialect, test.method, platform.Production)
+		rec := w.do(c.request(t, http.MethodGet, "/v1/products?"+test.query, ""))
+		if test.detail == "" {
+			require.Equal(t, http.StatusOK, rec.Code, rec.Body)
+			one(t, got)
+			continue
+		}
+		require.Equal(t, test.detail, refused(t, rec, http.StatusNotFound, "api_unknown"))
+		require.Empty(t, got)
+	}
+}
+
 // TestRewrittenQuery: a query that the route changed on the way to the gate
 // keeps the change, and loses its secrets all the same.
 func TestRewrittenQuery(t *testing.T) {

@@ -64,14 +64,10 @@ func (g *Gate) Authorize(ctx context.Context, c *Call, method, rawPath string, t
 	return nil
 }
 
-// aop1688 signs a path only when it is a param2 path; its other form is for
-// authorize URLs and would leave the choice of API unsigned.
-const aop1688 = "aop1688"
-
 // route sets the API: by name where the dialect carries one, else by method
 // and path. A call that has a name and the path of an API is for that one or
 // refused: dialects that carry names do not sign the path, and services may go by
-// it.
+// it. For the same reason such a dialect does not choose the API by the path alone.
 func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 	if err := checkPath(rawPath); err != nil {
 		return refuse(StageScope, RequestMalformed, err.Error())
@@ -87,8 +83,8 @@ func (g *Gate) route(c *Call, method, rawPath string) *Refusal {
 		}
 		return nil
 	}
-	if c.Claim.Dialect == aop1688 {
-		return refuse(StageScope, APIUnknown, "a call in the dialect aop1688 names its API: /param2/<version>/<namespace>/<api>/<appKey>")
+	if c.Claim.Unnamed != "" {
+		return refuse(StageScope, APIUnknown, fmt.Sprintf("a call in the dialect %s names its API: %s", c.Claim.Dialect, c.Claim.Unnamed))
 	}
 	found, allowed := c.catalog.routes.find(method, rawPath)
 	if path := strings.TrimPrefix(rawPath, c.Claim.Endpoint); found == nil && len(allowed) == 0 && strings.HasPrefix(path, "/") {

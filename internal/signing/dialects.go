@@ -98,23 +98,25 @@ func restOfShopee(h hash.Hash, c *Claim, r *Request) {
 	}
 }
 
+// param2 is the path by which aop1688 names an API and its app.
+const param2 = "/param2/<version>/<namespace>/<api>/<appKey>"
+
 // inspectParam2 reads aop1688's path, [<prefix>/]param2/<version>/<namespace>/
 // <api>/<appKey>. Another path is the one of an authorize URL: it is not
 // signed, and client_id names the app.
 func inspectParam2(p *paramState, path string, c *Claim) error {
 	i := strings.Index(path, "/param2/")
 	if i < 0 {
-		c.AppKey = p.get("client_id")
+		c.AppKey, c.Unnamed = p.get("client_id"), param2
 		if c.AppKey == "" {
-			return fmt.Errorf("%w: neither the path nor client_id names the app: "+
-				"call param2/<version>/<namespace>/<api>/<appKey>", ErrMalformed)
+			return fmt.Errorf("%w: neither the path nor client_id names the app: call %s", ErrMalformed, param2)
 		}
 		return nil
 	}
 	p.prefix = path[i+1:]
 	parts := strings.Split(p.prefix, "/")
 	if len(parts) != 5 || slices.Contains(parts, "") {
-		return fmt.Errorf("%w: the path must end in param2/<version>/<namespace>/<api>/<appKey>", ErrMalformed)
+		return fmt.Errorf("%w: the path must end in %s", ErrMalformed, param2)
 	}
 	c.APIVersion, c.APIName, c.AppKey = parts[1], parts[3], parts[4]
 	return nil

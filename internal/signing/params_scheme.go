@@ -133,6 +133,9 @@ func (s *paramScheme) describe(dst *Claim, p *paramState, r *Request) error {
 	if dst.AppKey == "" {
 		return fmt.Errorf("%w: parameter %s is empty", ErrMalformed, s.keyParam)
 	}
+	if s.apiParam != "" && dst.APIName == "" && p.prefix == "" {
+		dst.Unnamed = "parameter " + s.apiParam
+	}
 	return nil
 }
 

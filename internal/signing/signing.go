@@ -81,6 +81,9 @@ type Claim struct {
 	APIName string
 	// APIVersion is the version that goes with APIName; else empty.
 	APIVersion string
+	// Unnamed tells where the call should have named its API: set when it names
+	// none although its dialect does so, and its path is not signed either.
+	Unnamed string
 	// Endpoint is the beginning of the path that leads to the platform, and does not
 	// belong to the path that names the API: "/rest"; empty where there is none.
 	Endpoint string
