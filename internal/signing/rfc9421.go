@@ -71,7 +71,7 @@ func (rfc9421Scheme) claim(dst *Claim, r *Request) error {
 		if err := h.digest.read(r.Header[headerDigest]); err != nil {
 			return err
 		}
-		if !h.digest.has256 && !r.BodyRead && hasContent(r) {
+		if h.digest.sha512 != "" && !r.BodyRead && hasContent(r) {
 			return ErrBodyNeeded // SHA-512 is not streamed
 		}
 	}

@@ -115,21 +115,23 @@ func TestRFC9421Refuses(t *testing.T) {
 func TestRFC9421SHA512(t *testing.T) {
 	set := mustSet(t, "rfc9421")
 	p := secretPair(t, "rfc9421", "", testSecret, 1)
-	r := post()
-	sum := sha512.Sum512(r.Body)
-	r.Header.Set(headerDigest, "sha-512=:"+base64Strict.EncodeToString(sum[:])+":")
-	resign(t, r, p, "sig1", bodyList, genericParams)
-	_, _, err := admit(set, r, Options{Now: testNow}, p.key)
-	require.NoError(t, err)
+	for _, beside := range []string{"", ", " + signedBy(t, "rfc9421", post(), p, 0).Header.Get(headerDigest)} {
+		r := post()
+		sum := sha512.Sum512(r.Body)
+		r.Header.Set(headerDigest, "sha-512=:"+base64Strict.EncodeToString(sum[:])+":"+beside)
+		resign(t, r, p, "sig1", bodyList, genericParams)
+		_, _, err := admit(set, r, Options{Now: testNow}, p.key)
+		require.NoError(t, err)
 
-	changed := *r
-	changed.Body = []byte("x")
-	_, _, err = admit(set, &changed, Options{Now: testNow}, p.key)
-	require.ErrorIs(t, err, ErrDigest)
+		changed := *r
+		changed.Body = []byte("x")
+		_, _, err = admit(set, &changed, Options{Now: testNow}, p.key)
+		require.ErrorIs(t, err, ErrDigest)
 
-	changed = *r
-	changed.Body, changed.BodyRead = nil, false
-	require.ErrorIs(t, set.Claim(new(Claim), &changed), ErrBodyNeeded, "only SHA-256 is streamed")
+		changed = *r
+		changed.Body, changed.BodyRead = nil, false
+		require.ErrorIs(t, set.Claim(new(Claim), &changed), ErrBodyNeeded, "only SHA-256 is streamed")
+	}
 }
 
 // TestRFC9421Padding: the alg parameter, where there is one, names the padding.
