@@ -43,7 +43,7 @@ func (x *exchange) set(h http.Header, name, value string) {
 func (x *exchange) dropForged() {
 	h := x.request.Header
 	dropReserved(h)
-	dropReserved(x.request.Trailer)
+	dropTrailers(x.request.Trailer)
 	if len(h["Connection"]) > 0 {
 		x.cleanList(h, "Connection")
 	}
@@ -55,8 +55,8 @@ func (x *exchange) dropForged() {
 	}
 }
 
-// trailerGuard drops the gate's own trailers once more when the body has ended:
-// only then does net/http add what the client sent, announced or not.
+// trailerGuard drops what a trailer may not say once more when the body has
+// ended: only then does net/http add what the client sent, announced or not.
 type trailerGuard struct {
 	io.ReadCloser
 	trailer http.Header
@@ -66,7 +66,7 @@ type trailerGuard struct {
 func (g *trailerGuard) Read(p []byte) (int, error) {
 	n, err := g.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
-		dropReserved(g.trailer)
+		dropTrailers(g.trailer)
 	}
 	return n, err
 }
@@ -75,6 +75,22 @@ func dropReserved(h http.Header) {
 	for name := range h {
 		if isReserved(name) {
 			delete(h, name)
+		}
+	}
+}
+
+// dropTrailers drops the trailers that are the gate's own, and the signatures and
+// tokens. Caddy drops headers with an underscore, which many services read as a
+// hyphen, but not trailers.
+func dropTrailers(t http.Header) {
+	for name := range t {
+		switch plain := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")); plain {
+		case "Signature", "Signature-Input", "Authorization", "Dpop":
+			delete(t, name)
+		default:
+			if isReserved(plain) {
+				delete(t, name)
+			}
 		}
 	}
 }

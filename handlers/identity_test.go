@@ -125,7 +125,7 @@ func TestIdentityOfTheUpstream(t *testing.T) {
 // names reach the upstream, whether the body is read first or streams.
 func TestForgedTrailers(t *testing.T) {
 	for _, buffer := range []string{"1MiB", "4"} {
-		for _, announced := range []string{"", "X-Sum", "X-Open-User-Id, X-Sum", "x-open-user-id"} {
+		for _, announced := range []string{"", "X-Sum", "X-Open-User-Id, X-Sum", "x-open-user-id", "X_Open-User-Id, X-Sum, signature, Signature_Input, Authorization"} {
 			t.Run(buffer+" "+announced, func(t *testing.T) {
 				address, got := witness(t)
 				w := newWorld(t, address, "open_gate production {\n buffer "+buffer+"\n}\n reverse_proxy UPSTREAM")
@@ -133,12 +133,16 @@ func TestForgedTrailers(t *testing.T) {
 				body := `{"sku":"A-1"}`
 				r := c.request(t, "POST", "/v1/orders", body)
 				status, answer := w.raw(head(r, "Transfer-Encoding: chunked", "Connection: close", "Trailer: "+announced)+
-					fmt.Sprintf("%x\r\n%s\r\n0\r\nX-Sum: 1\r\nX-Open-User-Id: forged\r\nX-Open-Scopes: forged\r\n\r\n", len(body), body), false)
+					fmt.Sprintf("%x\r\n%s\r\n0\r\nX-Sum: 1\r\nX-Open-User-Id: forged\r\nX-Open-Scopes: forged\r\n"+
+						"X_Open-User-Id: forged\r\nx_open_app_id: forged\r\nSignature: op=:AAAA:\r\nSignature_Input: op=()\r\nAuthorization: Bearer x\r\n\r\n", len(body), body), false)
 				require.Equal(t, http.StatusOK, status, answer)
 				s := one(t, got)
 				require.NoError(t, s.err)
 				require.Equal(t, body, s.body)
 				require.Empty(t, reserved(s.trailer))
+				for _, name := range []string{"Signature", "Signature_input", "Authorization"} {
+					require.NotContains(t, s.trailer, name)
+				}
 				if strings.Contains(announced, "X-Sum") {
 					require.Equal(t, "1", s.trailer.Get("X-Sum"), "other trailers go on")
 				}
