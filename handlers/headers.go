@@ -26,6 +26,12 @@ const (
 	headerRequestID   = "X-Open-Request-Id"
 )
 
+// The headers in which limits are told, as net/http writes them.
+const (
+	headerRateLimit       = "Ratelimit"
+	headerRateLimitPolicy = "Ratelimit-Policy"
+)
+
 // set sets a header without allocating. name is in canonical form.
 func (x *exchange) set(h http.Header, name, value string) {
 	if x.used == maxHeaders {
@@ -162,8 +168,9 @@ func (x *exchange) tellLimits() {
 	n := len(value)
 	both := string(limit.AppendRateLimitPolicy(value, x.call.Limits))
 	h := x.writer.Header()
-	x.set(h, "Ratelimit", both[:n])
-	x.set(h, "Ratelimit-Policy", both[n:])
+	x.set(h, headerRateLimit, both[:n])
+	x.set(h, headerRateLimitPolicy, both[n:])
+	x.writer.limited = true
 }
 
 // refusalHeaders puts on the response what goes with a refusal.

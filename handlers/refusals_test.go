@@ -192,6 +192,31 @@ func (w *world) limited(t *testing.T, l platform.Limits) *httptest.ResponseRecor
 	return rec
 }
 
+// TestLimitsOfTheUpstream: an answer tells the gate's limit, or the upstream's
+// where the gate has none; never both.
+func TestLimitsOfTheUpstream(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("RateLimit", `"own";r=1;t=1`)
+		w.Header().Add("RateLimit-Policy", `"own";q=1;w=1`)
+	}))
+	defer server.Close()
+	w := newWorld(t, strings.TrimPrefix(server.URL, "http://"), "open_gate production\n reverse_proxy UPSTREAM")
+	app, c := w.app(platform.Production)
+	for _, name := range []string{"own", "app"} {
+		if name == "app" {
+			_, err := w.service.PutPlan(t.Context(), "test", platform.Plan{Name: "some", App: platform.Limits{Quota: limit.Quota{Day: 9}}})
+			require.NoError(t, err)
+			_, err = w.service.SetAppPlan(t.Context(), "test", app.ID, "some")
+			require.NoError(t, err)
+		}
+		rec := w.do(c.request(t, "GET", "/v1/products", ""))
+		for _, header := range []string{"RateLimit", "RateLimit-Policy"} {
+			require.Len(t, rec.Header().Values(header), 1)
+			require.Contains(t, rec.Header().Get(header), `"`+name)
+		}
+	}
+}
+
 // business is an upstream that answers, except where it is asked to be slow.
 func business(t *testing.T) string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

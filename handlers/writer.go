@@ -15,6 +15,7 @@ type responseWriter struct {
 	status  int
 	bytes   int64
 	streams *clientBody // over HTTP/1, where one follows on the other
+	limited bool        // the gate told the tightest limit
 }
 
 func (w *responseWriter) WriteHeader(status int) {
@@ -22,9 +23,13 @@ func (w *responseWriter) WriteHeader(status int) {
 	// 101 is the last that is heard before the connection is taken over.
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
-		// The first request id is the gate's; an upstream may echo it.
-		if ids := w.Header()[headerRequestID]; len(ids) > 1 {
-			w.Header()[headerRequestID] = ids[:1:1]
+		// The first request id is the gate's; an upstream may echo it. So it is
+		// with limits, of which an upstream may have some of its own.
+		h := w.Header()
+		keepFirst(h, headerRequestID)
+		if w.limited {
+			keepFirst(h, headerRateLimit)
+			keepFirst(h, headerRateLimitPolicy)
 		}
 		w.closeUnread()
 	}
@@ -37,6 +42,12 @@ func (w *responseWriter) WriteHeader(status int) {
 func (w *responseWriter) closeUnread() {
 	if w.streams != nil && !w.streams.ended.Load() {
 		w.Header().Set("Connection", "close")
+	}
+}
+
+func keepFirst(h http.Header, name string) {
+	if values := h[name]; len(values) > 1 {
+		h[name] = values[:1:1]
 	}
 }
 
