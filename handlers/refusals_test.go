@@ -134,7 +134,7 @@ var refusalCases = []refusalCase{
 	}, nil},
 	{"api_unknown", "scope", send("GET", "/v1/nothing", ""), nil},
 	{"api_offline", "scope", send("GET", "/v1/old", ""), nil},
-	{"method_not_allowed", "scope", send("DELETE", "/v1/orders/1", ""), map[string]string{"Allow": "GET"}},
+	{"method_not_allowed", "scope", send("DELETE", "/v1/orders/1", ""), map[string]string{"Allow": "GET, HEAD"}},
 	{"package_not_granted", "scope", func(t *testing.T, w *world) *httptest.ResponseRecorder {
 		_, c := w.app(platform.Production)
 		return w.do(c.request(t, "GET", "/v1/orders/1", ""))

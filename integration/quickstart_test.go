@@ -166,7 +166,7 @@ func TestQuickstart(t *testing.T) {
 		send(t, client, poor.sign(t, call{url: production + "/v1/orders"})).refused(t, http.StatusForbidden, "package_expired")
 		got := send(t, client, live.sign(t, call{url: production + "/v1/orders", method: http.MethodDelete}))
 		got.refused(t, http.StatusMethodNotAllowed, "method_not_allowed")
-		require.Equal(t, "GET", got.Header.Get("Allow"))
+		require.Equal(t, "GET, HEAD", got.Header.Get("Allow"))
 	})
 
 	t.Run("a call is made once", func(t *testing.T) {

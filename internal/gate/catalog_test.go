@@ -168,7 +168,7 @@ func TestRoute(t *testing.T) {
 	for _, test := range []struct{ method, path, code, allow string }{
 		{"GET", "/v1/orders/7", "", ""},
 		{"HEAD", "/v1/orders/7", "", ""},
-		{"PUT", "/v1/orders/7", "method_not_allowed", "DELETE, GET"},
+		{"PUT", "/v1/orders/7", "method_not_allowed", "DELETE, GET, HEAD"},
 		{"GET", "/v1/nothing", "api_unknown", ""},
 		{"GET", "/v1/orders/..", "request_malformed", ""},
 		{"GET", "/v1/orders/7%2f..", "request_malformed", ""},

@@ -102,6 +102,9 @@ func (n *node) step(method, rest string, more bool, allowed *[]string) *api {
 	}
 	for m := range n.methods {
 		*allowed = append(*allowed, m)
+		if m == http.MethodGet {
+			*allowed = append(*allowed, http.MethodHead)
+		}
 	}
 	return nil
 }
