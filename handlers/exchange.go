@@ -29,6 +29,9 @@ type exchange struct {
 	signed  signing.Request
 	writer  responseWriter
 	body    body
+	// unescaped says that the path holds characters that URLs must not (RFC 3986
+	// section 3.3): net/url escapes them, so that it goes on in other bytes.
+	unescaped bool
 	// recorded says that the call was handed to the recorder.
 	recorded bool
 	// token is the merchant's access token, taken out of the request.
@@ -203,6 +206,7 @@ func (x *exchange) readTarget() {
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		target = orig.RequestURI
 		s.Method = orig.Method
+		x.unescaped = orig.URL != nil && orig.URL.RawPath != "" && orig.URL.EscapedPath() != orig.URL.RawPath
 		if !strings.HasPrefix(target, "/") && orig.URL != nil {
 			// The absolute form of a request target (RFC 9112 section 3.2.2).
 			target = orig.URL.RequestURI()

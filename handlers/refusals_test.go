@@ -192,6 +192,28 @@ func (w *world) limited(t *testing.T, l platform.Limits) *httptest.ResponseRecor
 	return rec
 }
 
+// TestUnescapedPath: what would go on in other bytes than were signed is refused,
+// and all else goes on as it is.
+func TestUnescapedPath(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, "handle_path /open/* {\n open_gate production\n reverse_proxy UPSTREAM \n}")
+	_, c := w.app(platform.Production, "trade")
+	ask := func(path string) *httptest.ResponseRecorder {
+		r := c.request(t, "GET", "/open/v1/orders/"+path, "")
+		r.RequestURI = "/open/v1/orders/" + path
+		return w.do(r)
+	}
+	for _, char := range []string{`"`, "<", ">", "^", "{", "}", "|", "`", "#", "中", "\xff"} {
+		detail := refused(t, ask("a"+char+"%2Fb"), http.StatusBadRequest, "request_malformed")
+		require.Contains(t, detail, "percent-escape")
+		require.Empty(t, got)
+	}
+	for _, path := range []string{"a%7b%2Fb", "-._~!$&'()*+,;=:@", "%e4%B8%AD"} {
+		require.Equal(t, http.StatusOK, ask(path).Code, path)
+		require.Equal(t, "/v1/orders/"+path, one(t, got).target)
+	}
+}
+
 // TestLimitsOfTheUpstream: an answer tells the gate's limit, or the upstream's
 // where the gate has none; never both.
 func TestLimitsOfTheUpstream(t *testing.T) {

@@ -33,6 +33,12 @@ func (h *Scope) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 func (h *Scope) check(x *exchange) *gate.Refusal {
 	r := x.request
+	if x.unescaped {
+		return &gate.Refusal{
+			Code: gate.RequestMalformed, Stage: gate.StageScope,
+			Detail: "the path holds characters that a URL must not: percent-escape them, and sign the path so",
+		}
+	}
 	refusal := x.gate.Authorize(r.Context(), &x.call, r.Method, r.URL.EscapedPath(), x.token)
 	if refusal != nil {
 		return refusal
