@@ -122,12 +122,18 @@ func inspectParam2(p *paramState, path string, c *Claim) error {
 	return nil
 }
 
-// inspectDoudian refuses two values for param_json.
+// inspectDoudian refuses two values for param_json, and one that parsers could
+// read in two ways.
 func inspectDoudian(p *paramState, _ string, _ *Claim) error {
 	if len(p.raw) > 0 && p.has("param_json") {
 		return fmt.Errorf("%w: param_json is in the query and in the body: send it in the body", ErrMalformed)
 	}
-	return nil
+	text := p.get("param_json") + string(p.raw)
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	_, err := scanMembers(text)
+	return err
 }
 
 // inspectLazada: the path after the /rest of the endpoint is signed.

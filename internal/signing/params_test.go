@@ -186,6 +186,8 @@ func TestParamRefusals(t *testing.T) {
 		{"path with an empty part", "aop1688", call("GET", "/param2/1//api/ak?_aop_signature=00", "", ""), ErrMalformed},
 		{"no app at all", "aop1688", call("GET", "/auth?_aop_signature=00", "", ""), ErrMalformed},
 		{"two param_json", "doudian", call("POST", "/o?method=m&v=2&app_key=ak&timestamp=1&param_json=1&sign=00", jsonType, "{}"), ErrMalformed},
+		{"duplicate in the body", "doudian", call("POST", "/o?method=m&v=2&app_key=ak&timestamp=1&sign=00", jsonType, `{"a":1,"a":2}`), ErrMalformed},
+		{"duplicate in param_json", "doudian", call("GET", "/o?method=m&v=2&app_key=ak&timestamp=1&param_json=%7B%22a%22:%7B%22b%22:1,%22b%22:2%7D%7D&sign=00", "", ""), ErrMalformed},
 		{"nested duplicate", "dewu", call("POST", "/d", jsonType, `{"app_key":"ak","a":{"b":1,"c":[{"d":1,"\u0064":2}]},"sign":"00"}`), ErrMalformed},
 		{"query and member", "dewu", call("POST", "/d?a=1", jsonType, `{"app_key":"ak","a":1,"sign":"00"}`), ErrMalformed},
 		{"deep JSON", "dewu", call("POST", "/d", jsonType, `{"app_key":"ak","a":`+deep+`,"sign":"00"}`), ErrMalformed},
