@@ -110,7 +110,12 @@ func (s *paramScheme) asked(p *paramState) (*digest, error) {
 			return &s.digests[i], nil
 		}
 	}
-	return nil, fmt.Errorf("%w: %s %.20q is none of %s", ErrMethod, s.methodParam, wire, s.id)
+	err := fmt.Errorf("%w: %s %.20q is none of %s", ErrMethod, s.methodParam, wire, s.id)
+	if s.mark != "" {
+		// A wrong form of the time may have made it look to be of this dialect.
+		err = fmt.Errorf("%w, whose calls have: %s", err, s.mark)
+	}
+	return nil, err
 }
 
 // describe fills in what the call says about itself, its time aside.

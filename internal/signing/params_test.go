@@ -202,6 +202,19 @@ func TestParamRefusals(t *testing.T) {
 	}
 }
 
+// TestMethodOfAnotherDialect: a call of top whose time has the form of another
+// dialect is told so.
+func TestMethodOfAnotherDialect(t *testing.T) {
+	for timestamp, want := range map[string]string{
+		"1709267445000":                  `sign_method "hmac-sha256" is none of aliexpress, whose calls have: sign_method, and timestamp in milliseconds`,
+		"2024-03-01+12:30:45.000%2B0800": `sign_method "hmac-sha256" is none of jd, whose calls have: method, and timestamp as yyyy-MM-dd HH:mm:ss.SSSZ`,
+	} {
+		err := mustSet(t, Names()...).Claim(new(Claim), call("GET", "/r?method=m&app_key=ak&sign_method=hmac-sha256&sign=00&timestamp="+timestamp, "", ""))
+		require.ErrorIs(t, err, ErrMethod)
+		require.ErrorContains(t, err, want)
+	}
+}
+
 // A key is pinned to one method: no call can ask for a weaker one.
 func TestParamMethodIsPinned(t *testing.T) {
 	for _, s := range paramTable {
