@@ -8,9 +8,11 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
@@ -42,7 +44,6 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 		return nil, false, &platform.FieldError{Field: "body", Problem: "empty", Want: "a message as a JSON object, or an array of them"}
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
 	if body[0] != '[' {
 		one, err := readMessage(d, environment)
 		if err != nil {
@@ -75,8 +76,14 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 // readMessage reads the next message. What is wrong with it the message tells; an
 // error says that this is no JSON.
 func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Message, error) {
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil {
+		return pusher.Message{}, noJSON(err)
+	}
 	var m messageBody
-	err := d.Decode(&m)
+	strict := json.NewDecoder(bytes.NewReader(raw))
+	strict.DisallowUnknownFields()
+	err := strict.Decode(&m)
 	message := pusher.Message{Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Data: m.Data, Idempotency: m.ID}
 	if err != nil {
 		if message.Mistake = messageMistake(err); message.Mistake == nil {
@@ -84,6 +91,7 @@ func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Mess
 		}
 		return message, nil
 	}
+	message.Mistake = checkMembers(raw)
 	if m.Time != nil {
 		message.Time = *m.Time
 		if m.Time.IsZero() {
@@ -91,6 +99,57 @@ func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Mess
 		}
 	}
 	return message, nil
+}
+
+// messageMembers are the names of what a message has.
+var messageMembers = []string{"topic", "user", "data", "id", "key", "time"}
+
+// checkMembers finds what encoding/json lets pass in a message: members in another
+// case or twice, and text that is no Unicode, in which it puts U+FFFD. That would make
+// different ids the same.
+func checkMembers(message json.RawMessage) error {
+	d := json.NewDecoder(bytes.NewReader(message))
+	if _, err := d.Token(); err != nil {
+		return noJSON(err)
+	}
+	var seen []string
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return noJSON(err)
+		}
+		name := fmt.Sprint(token)
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return noJSON(err)
+		}
+		switch {
+		case !slices.Contains(messageMembers, name):
+			return unknownMember(name)
+		case slices.Contains(seen, name):
+			return &platform.FieldError{Field: name, Problem: "given more than once", Want: "one value"}
+		case name != "data" && !utf8.Valid(value):
+			return &platform.FieldError{Field: name, Problem: "it is not UTF-8", Want: "text in UTF-8"}
+		case name != "data" && loneSurrogate(value):
+			return &platform.FieldError{Field: name, Problem: `it has half of a pair of \u escapes (\ud800 to \udfff)`, Want: "both halves, or the character itself"}
+		}
+		seen = append(seen, name)
+	}
+	return nil
+}
+
+// escape is an escape of a JSON string, with its pair; half is set where a surrogate
+// has none.
+var escape = regexp.MustCompile(`\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]|(?P<half>u[dD][89a-fA-F])|.)`)
+
+// loneSurrogate tells whether a JSON string has an escape that stands for no
+// character.
+func loneSurrogate(text []byte) bool {
+	return slices.ContainsFunc(escape.FindAllSubmatch(text, -1), func(found [][]byte) bool { return found[1] != nil })
+}
+
+func unknownMember(name string) error {
+	return &platform.FieldError{Field: name, Problem: "unknown field", Want: strings.Join(messageMembers, ", ")}
 }
 
 // atEnd refuses anything behind the message.
@@ -111,7 +170,7 @@ func messageMistake(err error) error {
 		return &platform.FieldError{Field: wrong.Field, Problem: "is a JSON " + wrong.Value, Want: "a string"}
 	}
 	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
-		return &platform.FieldError{Field: strings.Trim(name, `"`), Problem: "unknown field", Want: "topic, user, data, id, key or time"}
+		return unknownMember(strings.Trim(name, `"`))
 	}
 	if _, ok := errors.AsType[*time.ParseError](err); ok || strings.HasPrefix(err.Error(), "Time.UnmarshalJSON") {
 		return &platform.FieldError{Field: "time", Problem: "is no time", Want: "RFC 3339: 2027-01-31T08:00:00Z"}

@@ -85,9 +85,25 @@ func TestPublishRefusals(t *testing.T) {
 			400, "message_invalid",
 			map[int]string{0: "topic", 2: "topic", 3: "message", 4: "data", 5: "colour"},
 		},
-		"no topic":           {`[{"topic":"shop.news","data":{"title":"a"}},{"topic":"nope","data":{}}]`, 400, "message_invalid", map[int]string{1: "topic"}},
-		"against the schema": {`{"topic":"shop.news","data":{}}`, 400, "message_invalid", map[int]string{0: "data"}},
-		"too long":           {`{"topic":"shop.news","data":{"title":"` + strings.Repeat("x", 4000) + `"}}`, 413, "body_too_large", map[int]string{}},
+		"ids that are no UTF-8": {
+			"[{\"topic\":\"shop.news\",\"data\":{\"title\":\"a\"},\"id\":\"A\xffB\"},{\"topic\":\"shop.news\",\"data\":{\"title\":\"a\"},\"id\":\"A\xfeB\"}]",
+			400, "message_invalid",
+			map[int]string{0: "id", 1: "id"},
+		},
+		"half of a surrogate pair": {
+			`[{"topic":"shop.news","data":{"title":"\\ud83d\ud83d\ude00\ud800"},"id":"\\ud800\ud83d\ude00"},{"topic":"shop.news","data":{},"id":"\ud83d\\\ude00"},
+				{"topic":"shop.news","data":{},"key":"a\uDFFF"},{"topic":"\ud800\ud800","data":{}},{"topic":"shop.news","data":{},"user":"\\\ud800"},
+				{"topic":"shop.news","data":{"title":"a"},"key":"\u00e4\ufffd\uD834\uDD1E"}]`,
+			400, "message_invalid",
+			map[int]string{1: "id", 2: "key", 3: "topic", 4: "user"},
+		},
+		"a member twice":       {`[{"topic":"shop.news","data":{"title":"a","title":"b"}},{"topic":"nope","topic":"shop.news","data":{}},{"data":1,"data":1}]`, 400, "message_invalid", map[int]string{1: "topic", 2: "data"}},
+		"in another case":      {`[{"Topic":"shop.news","data":{"title":"a"}},{"topic":"shop.news","data":{},"id":"d","ID":"e"}]`, 400, "message_invalid", map[int]string{0: "Topic", 1: "ID"}},
+		"one in another case":  {`{"Topic":"shop.news","data":{"title":"a"}}`, 400, "message_invalid", map[int]string{0: "Topic"}},
+		"one with an id twice": {`{"topic":"shop.news","data":{"title":"a"},"id":"a","\u0069d":"b"}`, 400, "message_invalid", map[int]string{0: "id"}},
+		"no topic":             {`[{"topic":"shop.news","data":{"title":"a"}},{"topic":"nope","data":{}}]`, 400, "message_invalid", map[int]string{1: "topic"}},
+		"against the schema":   {`{"topic":"shop.news","data":{}}`, 400, "message_invalid", map[int]string{0: "data"}},
+		"too long":             {`{"topic":"shop.news","data":{"title":"` + strings.Repeat("x", 4000) + `"}}`, 413, "body_too_large", map[int]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, test.mistakes, mistakesOf(t, publish(test.body), test.status, test.code))
