@@ -195,6 +195,8 @@ func publishRefusal(err error) *gate.Refusal {
 		return &gate.Refusal{Code: gate.MessageInvalid, Stage: gate.StagePublish, Detail: "nothing was accepted: messages have mistakes", Mistakes: batch.Mistakes}
 	case isField:
 		return &gate.Refusal{Code: gate.MessageInvalid, Stage: gate.StagePublish, Detail: "nothing was accepted: " + field.Error()}
+	case errors.Is(err, pusher.ErrNothingKept):
+		return &gate.Refusal{Code: gate.StoreUnavailable, Stage: gate.StagePublish, Detail: "nothing was accepted: topics and authorizations cannot be looked up now; publish again soon", Err: err}
 	}
 	return &gate.Refusal{Code: gate.StoreUnavailable, Stage: gate.StagePublish, Detail: "whether the messages were kept is not known; publish them again soon, with the same ids", Err: err}
 }

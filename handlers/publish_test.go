@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -138,6 +139,14 @@ func TestPublishRefusals(t *testing.T) {
 		other := func(id string) string { return `{"topic":"shop.news","id":"` + id + `","data":{"title":"c"}}` }
 		rec = publish(`[` + strings.Join([]string{other("one"), other("three"), other("two")}, ",") + `]`)
 		require.Equal(t, map[int]string{0: "id", 2: "id"}, mistakesOf(t, rec, 409, "message_conflict"))
+	})
+	t.Run("while nothing can be looked up", func(t *testing.T) {
+		r := publishRequest("127.0.0.1", `{"topic":"shop.news","data":{"title":"a"}}`)
+		ctx, cancel := context.WithCancel(r.Context())
+		cancel()
+		rec := w.do(r.WithContext(ctx))
+		refused(t, rec, 503, "store_unavailable")
+		require.Contains(t, rec.Body.String(), "nothing was accepted")
 	})
 	t.Run("what is right", func(t *testing.T) {
 		rec := w.do(publishRequest("10.1.2.3", `[{"topic":"shop.news","data":{"title":"a"}},{"topic":"shop.news","data":{"title":"b"}}]`))

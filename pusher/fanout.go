@@ -13,11 +13,11 @@ import (
 func (p *Pusher) fanOut(ctx context.Context, messages []Message, found []*topic) (Batch, error) {
 	d, err := p.directory(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("publishing: %w", err)
+		return nil, err
 	}
 	grants, err := p.grants(ctx, messages, found)
 	if err != nil {
-		return nil, fmt.Errorf("publishing: %w", err)
+		return nil, err
 	}
 	now := p.now()
 	batch := make(Batch, len(messages))
@@ -29,7 +29,7 @@ func (p *Pusher) fanOut(ctx context.Context, messages []Message, found []*topic)
 		for _, r := range recipients(d, m, found[i], grants[userKey{m.Environment, m.User}], &doc, now) {
 			delivery, err := p.newDelivery(m, e, r, now)
 			if err != nil {
-				return nil, fmt.Errorf("publishing: %w", err)
+				return nil, err
 			}
 			batch[i].Deliveries = append(batch[i].Deliveries, delivery)
 		}

@@ -10,8 +10,8 @@ const (
 	// maxJoined bounds how many deliveries one call of the store saves for
 	// different publishers.
 	maxJoined = 2000
-	// publishTimeout bounds a call of the store for all who joined it.
-	publishTimeout = 15 * time.Second
+	// publishTimeout bounds a call of Publish, and what saves for all who joined.
+	publishTimeout = 10 * time.Second
 )
 
 // joiner lets publishers that come at the same time share one transaction. Who

@@ -3,6 +3,7 @@ package pusher
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -10,9 +11,13 @@ import (
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
 
+// ErrNothingKept is wrapped by what Publish fails with before it saves anything.
+// After other failures the messages may have been kept.
+var ErrNothingKept = errors.New("publishing: nothing was kept")
+
 // Publish accepts messages: all of them, or none and an error. A mistake in
-// them is a *BatchError. It returns once they are durable. It sets ID and Digest
-// of each message.
+// them is a *BatchError. It returns once they are durable, or after publishTimeout.
+// It sets ID and Digest of each message.
 func (p *Pusher) Publish(ctx context.Context, messages []Message) ([]Receipt, error) {
 	if len(messages) == 0 {
 		return nil, nil
@@ -20,13 +25,15 @@ func (p *Pusher) Publish(ctx context.Context, messages []Message) ([]Receipt, er
 	if len(messages) > MaxBatch {
 		return nil, &platform.FieldError{Field: "messages", Problem: fmt.Sprintf("there are %d", len(messages)), Want: fmt.Sprintf("at most %d", MaxBatch)}
 	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
 	found, err := p.check(ctx, messages)
 	if err != nil {
 		return nil, err
 	}
 	batch, err := p.fanOut(ctx, messages, found)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNothingKept, err)
 	}
 	result := p.joiner.publish(ctx, batch)
 	if len(result.Conflicts) > 0 {
@@ -43,7 +50,7 @@ func (p *Pusher) Publish(ctx context.Context, messages []Message) ([]Receipt, er
 func (p *Pusher) check(ctx context.Context, messages []Message) ([]*topic, error) {
 	catalog, err := p.currentTopics(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("publishing: %w", err)
+		return nil, fmt.Errorf("%w: loading the topics: %w", ErrNothingKept, err)
 	}
 	now := p.now()
 	mistakes := make(map[int]error)
@@ -62,7 +69,7 @@ func (p *Pusher) check(ctx context.Context, messages []Message) ([]*topic, error
 		}
 		if mistake == nil && m.Check {
 			if mistake, err = found[i].checkSchema(m.Data); err != nil {
-				return nil, fmt.Errorf("publishing: %w", err)
+				return nil, fmt.Errorf("%w: %w", ErrNothingKept, err)
 			}
 		}
 		if m.Idempotency != "" && mistake == nil {

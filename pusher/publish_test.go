@@ -163,6 +163,49 @@ func TestIdempotency(t *testing.T) {
 	require.ErrorContains(t, err, "message 0 of the batch has the same")
 }
 
+// grantsAsk is a store that is asked for grants by a function.
+type grantsAsk struct {
+	Store
+	ask func(context.Context) error
+}
+
+func (g grantsAsk) Granted(ctx context.Context, _ platform.Environment, _ []string) ([]platform.Grant, error) {
+	return nil, g.ask(ctx)
+}
+
+// TestPublishEnds: a store that does not answer holds no publisher for long. Before
+// anything is saved the publisher is told so.
+func TestPublishEnds(t *testing.T) {
+	frozen := func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for name, c := range map[string]struct {
+		freeze func(*Pusher)
+		kept   bool
+	}{
+		"topics": {func(p *Pusher) {
+			p.options.Catalog = func(ctx context.Context) (*platform.Catalog, error) { return nil, frozen(ctx) }
+		}, false},
+		"grants": {func(p *Pusher) { p.options.Store = grantsAsk{p.options.Store, frozen} }, false},
+		"saving": {func(p *Pusher) {
+			p.joiner.save = func(ctx context.Context, _ []Batch) ([]BatchResult, error) { return nil, frozen(ctx) }
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, Settings{}, testApp(1, to("a")))
+				c.freeze(f.Pusher)
+				began := time.Now()
+				_, err := f.Publish(context.Background(), []Message{{Environment: platform.Production, Topic: "trade.created", User: "m", Data: []byte("1")}})
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.Equal(t, c.kept, !errors.Is(err, ErrNothingKept), "%v", err)
+				require.Equal(t, publishTimeout, time.Since(began))
+			})
+		})
+	}
+}
+
 // TestPublishersJoin: one alone does not wait, and those that come at the same
 // time share a transaction.
 func TestPublishersJoin(t *testing.T) {
