@@ -42,7 +42,8 @@ type Job struct {
 // Jobs keeps jobs and pushes deliveries again.
 type Jobs interface {
 	// PushAgain makes one delivery due now, in whatever state it is, and owes
-	// it one attempt more: two calls make two attempts.
+	// it one attempt more: two calls make two attempts. ErrConflict where the
+	// merchant's authorization has ended.
 	PushAgain(ctx context.Context, id DeliveryID) error
 	// Cancel ends a delivery that is not final.
 	Cancel(ctx context.Context, id DeliveryID) error

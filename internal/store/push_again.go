@@ -10,7 +10,8 @@ import (
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
-// PushAgain makes a delivery due now, and owes it one attempt more.
+// PushAgain makes a delivery due now, and owes it one attempt more. Without the
+// merchant's authorization there would be none: who claims it cancels it.
 func (s *Store) PushAgain(ctx context.Context, id pusher.DeliveryID) error {
 	err := s.pushing(ctx, func(c *conn) ([]uint64, error) {
 		now, err := s.pushNow(ctx, c)
@@ -19,9 +20,10 @@ func (s *Store) PushAgain(ctx context.Context, id pusher.DeliveryID) error {
 		}
 		one := selection{engine: s.engine, from: `push_deliveries d`, alias: "d"}
 		one.indexed.add(`d.at = ? AND d.id = ?`, id.At, id.ID)
+		s.onlyGranted(&one.rest)
 		pushed, err := c.pushAgain(ctx, pusher.Manual, one, now)
 		if err == nil && len(pushed) == 0 {
-			err = c.knownDelivery(ctx, id, "its subscription was deleted")
+			err = c.notPushed(ctx, id)
 		}
 		return subscriptionsOf(pushed), err
 	})
@@ -55,6 +57,20 @@ func (c *conn) knownDelivery(ctx context.Context, id pusher.DeliveryID, conflict
 		return err
 	}
 	return fmt.Errorf("%s: %w", conflict, platform.ErrConflict)
+}
+
+// notPushed says why a delivery could not be pushed again.
+func (c *conn) notPushed(ctx context.Context, id pusher.DeliveryID) error {
+	var subscribed int
+	err := c.one(ctx, []any{&subscribed}, `SELECT count(s.number) FROM push_deliveries d LEFT JOIN subscriptions s ON s.number = d.subscription
+		WHERE d.at = ? AND d.id = ?`, id.At, id.ID)
+	if err != nil {
+		return err
+	}
+	if subscribed > 0 {
+		return c.knownDelivery(ctx, id, "the merchant's authorization under which it was made has ended, or the merchant is disabled")
+	}
+	return c.knownDelivery(ctx, id, "its subscription was deleted")
 }
 
 // queueColumns are those of a delivery that goes into the queue: who it is, and

@@ -85,7 +85,8 @@ func scanJob(rows *sql.Rows) (savedJob, error) {
 
 // jobSelection is what a job pushes again: of a reset the originals, so that a
 // second one does not repeat what the first one repeated. But for a manual push,
-// an app gets nothing again that it would not get now.
+// an app gets nothing again that it would not get now; without the merchant's
+// authorization nothing at all.
 func (s *Store) jobSelection(j *savedJob) selection {
 	f := j.Filter
 	if j.Cause == pusher.Repush {
@@ -95,7 +96,9 @@ func (s *Store) jobSelection(j *savedJob) selection {
 	if j.Cause == pusher.Reset {
 		sel.rest.add(`d.origin_id IS NULL`)
 	}
-	if j.Cause != pusher.Manual {
+	if j.Cause == pusher.Manual {
+		s.onlyGranted(&sel.rest)
+	} else {
 		s.onlyEntitled(&sel.rest)
 	}
 	sel.rest.add(sel.alias+`.id <= ? AND s.number IS NOT NULL`, j.endID)

@@ -13,7 +13,7 @@ import (
 )
 
 // What an app would not get now it does not get again by a job either, unless staff
-// push it by hand.
+// push it by hand. What a merchant has withdrawn it does not get even then.
 func TestJobsOfWhatAppsMayGet(t *testing.T) { onBoth(t, testJobsOfWhatAppsMayGet) }
 
 func testJobsOfWhatAppsMayGet(t *testing.T, e engineTest) {
@@ -21,9 +21,10 @@ func testJobsOfWhatAppsMayGet(t *testing.T, e engineTest) {
 		t.Run(cause.String(), func(t *testing.T) {
 			topics := []string{"basic", "held", "limited", "left", "revoked", "expired", "authorized", "withdrawn"}
 			p := newPushStore(t, e.empty(t), topics...)
+			made := map[string]pusher.DeliveryID{}
 			for _, topic := range topics {
 				grant := map[string]string{"authorized": "live", "withdrawn": "gone"}[topic]
-				p.publish(t, topic, testTime, func(m *pusher.Publication) { m.Deliveries[0].Grant = grant })
+				made[topic] = p.publish(t, topic, testTime, func(m *pusher.Publication) { m.Deliveries[0].Grant = grant })
 				p.deliver(t, topic, pusher.Failed)
 			}
 			now := time.Now()
@@ -61,11 +62,18 @@ func testJobsOfWhatAppsMayGet(t *testing.T, e engineTest) {
 			}
 			want := []string{"basic", "held", "limited", "authorized"}
 			if cause == pusher.Manual {
-				want = topics
+				want = topics[:len(topics)-1]
 			}
 			require.Equal(t, want, got)
 			require.EqualValues(t, len(want), j.Total)
 			require.EqualValues(t, len(want), last.Done)
+
+			require.NoError(t, p.PushAgain(t.Context(), made["revoked"]))
+			require.NoError(t, p.PushAgain(t.Context(), made["authorized"]))
+			err = p.PushAgain(t.Context(), made["withdrawn"])
+			require.ErrorIs(t, err, platform.ErrConflict)
+			require.ErrorContains(t, err, "the merchant's authorization under which it was made has ended")
+			require.Equal(t, pusher.Failed, p.state(t, made["withdrawn"]))
 		})
 	}
 }
