@@ -15,6 +15,9 @@ type Directory interface {
 	// App loads an app by its ID or its appKey.
 	App(ctx context.Context, ref string) (*platform.App, error)
 	Subscription(ctx context.Context, id string) (*platform.Subscription, error)
+	Topic(ctx context.Context, name string) (*platform.Topic, error)
+	// User loads a merchant by its ID or its login.
+	User(ctx context.Context, ref string) (*platform.User, error)
 	// Note does something and leaves an entry in the audit log, unless do fails.
 	Note(ctx context.Context, actor, action, target string, after any, do func() error) error
 }
@@ -30,6 +33,8 @@ type Manager struct {
 	Wake func(subscriptions ...uint64)
 	// Rand is where IDs come from. Required.
 	Rand io.Reader
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
 }
 
 // Query selects messages or deliveries in the words of a user. Empty fields
@@ -40,7 +45,7 @@ type Query struct {
 	Subscription string `json:"subscription,omitempty"`
 	Environment  string `json:"environment,omitempty"`
 	Topic        string `json:"topic,omitempty"`
-	// User is the merchant's ID.
+	// User is the merchant's ID or login.
 	User string `json:"user,omitempty"`
 	// States are names of states.
 	States []string `json:"states,omitempty"`
@@ -53,7 +58,7 @@ type Query struct {
 
 // filter looks up what the query names.
 func (m *Manager) filter(ctx context.Context, q Query) (f Filter, err error) {
-	f = Filter{Topic: q.Topic, User: q.User, Since: q.Since, Until: q.Until}
+	f = Filter{Topic: q.Topic, Since: q.Since, Until: q.Until}
 	if q.App != "" {
 		app, err := m.Directory.App(ctx, q.App)
 		if err != nil {
@@ -87,6 +92,18 @@ func (m *Manager) filter(ctx context.Context, q Query) (f Filter, err error) {
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
 		return f, &platform.FieldError{Field: "until", Problem: "is not after since", Want: "a later time"}
+	}
+	if q.Topic != "" {
+		if _, err := m.Directory.Topic(ctx, q.Topic); err != nil {
+			return f, err
+		}
+	}
+	if q.User != "" {
+		user, err := m.Directory.User(ctx, q.User)
+		if err != nil {
+			return f, err
+		}
+		f.User = user.ID
 	}
 	return f, nil
 }
@@ -216,6 +233,8 @@ func (m *Manager) StartJob(ctx context.Context, actor string, cause Cause, q Que
 		return nil, &platform.FieldError{Field: "app", Problem: "nothing says whose messages", Want: "an app, a subscription or a topic"}
 	case cause == Reset && q.Since.IsZero():
 		return nil, &platform.FieldError{Field: "since", Problem: "missing", Want: "the time since which everything is pushed again"}
+	case q.Since.After(m.now()):
+		return nil, &platform.FieldError{Field: "since", Problem: "is in the future", Want: "a time that has passed"}
 	}
 	f, err := m.filter(ctx, q)
 	if err != nil {
@@ -251,6 +270,13 @@ func (m *Manager) SetJob(ctx context.Context, actor, id string, state JobState) 
 	}
 	m.wake()
 	return m.Store.Job(ctx, id)
+}
+
+func (m *Manager) now() time.Time {
+	if m.Now == nil {
+		return time.Now()
+	}
+	return m.Now()
 }
 
 func (m *Manager) wake() {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddy-openplatform/openplatform/caddymodule/adminapi/adminapitest"
+	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
@@ -19,6 +21,22 @@ func newDelivery(t *testing.T) (s testServer, app string, id string) {
 	made := s.do(t, "POST", "/subscriptions", fmt.Sprintf(`{"app":%q,"url":"https://erp.example.com/push","topics":["trade.order.created"]}`, app))
 	_, id = s.Platform.Publish(t, made["subscription"].(map[string]any)["id"].(string))
 	return s, app, id
+}
+
+// TestAdminPushOfUser: a merchant is told by its ID or its login.
+func TestAdminPushOfUser(t *testing.T) {
+	s, app := newShop(t)
+	s.do(t, "POST", "/subscriptions", fmt.Sprintf(`{"app":%q,"url":"https://erp.example.com/push","topics":["trade.order.created"]}`, app))
+	user := s.do(t, "POST", "/users", `{"login":"shop@example.com","name":"Shop","password":"correct horse battery"}`)["id"].(string)
+	_, err := s.Platform.Store().Publish(t.Context(), []pusher.Batch{{{Message: pusher.Message{
+		ID: pusher.MessageID{At: adminapitest.Now().UnixMicro(), ID: 2}, Environment: platform.Sandbox, Topic: "trade.order.created", User: user, Data: []byte(`{}`),
+	}}}})
+	require.NoError(t, err)
+	for _, ref := range []string{user, "Shop@example.com"} {
+		require.Len(t, s.do(t, "GET", "/messages?topic=trade.order.created&user="+ref, "")["messages"], 1, ref)
+		job := s.do(t, "POST", "/push/jobs", fmt.Sprintf(`{"cause":"repush","app":%q,"user":%q}`, app, ref))
+		require.Equal(t, ref, job["filter"].(map[string]any)["user"])
+	}
 }
 
 // TestAdminPushAudit: the audit log has what was done, and nothing that was refused.
@@ -52,14 +70,15 @@ func TestAdminPushMistakes(t *testing.T) {
 		"GET /deliveries/foo":     "id",
 		"GET /messages/foo":       "id",
 		"POST /messages/foo/push": "id",
-		"POST /deliveries/dlv_" + strings.Repeat("v", 26) + "/push":        "id",
-		"POST /deliveries/foo/cancel":                                      "id",
-		"GET /deliveries?message=foo":                                      "message",
-		"GET /deliveries?after=foo":                                        "after",
-		"GET /messages?after=foo":                                          "after",
-		"GET /deliveries?state=nope":                                       "state",
-		`POST /push/jobs {"cause":"manual","message":"foo"}`:               "message",
-		`POST /push/jobs {"cause":"manual","topic":"t","states":["nope"]}`: "states",
+		"POST /deliveries/dlv_" + strings.Repeat("v", 26) + "/push":                     "id",
+		"POST /deliveries/foo/cancel":                                                   "id",
+		"GET /deliveries?message=foo":                                                   "message",
+		"GET /deliveries?after=foo":                                                     "after",
+		"GET /messages?after=foo":                                                       "after",
+		"GET /deliveries?state=nope":                                                    "state",
+		`POST /push/jobs {"cause":"manual","message":"foo"}`:                            "message",
+		`POST /push/jobs {"cause":"manual","topic":"t","states":["nope"]}`:              "states",
+		`POST /push/jobs {"cause":"repush","topic":"t","since":"2999-01-01T00:00:00Z"}`: "since",
 	} {
 		method, rest, _ := strings.Cut(call, " ")
 		path, body, _ := strings.Cut(rest, " ")
@@ -70,17 +89,24 @@ func TestAdminPushMistakes(t *testing.T) {
 	// The highest IDs that there can be are none that is there.
 	message, delivery := pusher.MessageID{At: math.MaxInt64, ID: math.MaxInt64}.String(), pusher.DeliveryID{At: math.MaxInt64, ID: math.MaxInt64}.String()
 	for call, want := range map[string]int{
-		"GET /messages/" + message:                 http.StatusNotFound,
-		"POST /messages/" + message + "/push":      http.StatusNotFound,
-		"GET /deliveries/" + delivery:              http.StatusNotFound,
-		"POST /deliveries/" + delivery + "/push":   http.StatusNotFound,
-		"POST /deliveries/" + delivery + "/cancel": http.StatusNotFound,
-		"GET /deliveries?message=" + message:       http.StatusOK,
-		"GET /deliveries?after=" + delivery:        http.StatusOK,
-		"GET /messages?after=" + message:           http.StatusOK,
+		"GET /messages/" + message:                                                       http.StatusNotFound,
+		"POST /messages/" + message + "/push":                                            http.StatusNotFound,
+		"GET /deliveries/" + delivery:                                                    http.StatusNotFound,
+		"POST /deliveries/" + delivery + "/push":                                         http.StatusNotFound,
+		"POST /deliveries/" + delivery + "/cancel":                                       http.StatusNotFound,
+		"GET /deliveries?message=" + message:                                             http.StatusOK,
+		"GET /deliveries?after=" + delivery:                                              http.StatusOK,
+		"GET /messages?after=" + message:                                                 http.StatusOK,
+		"GET /messages?topic=nope":                                                       http.StatusNotFound,
+		"GET /messages?user=nobody":                                                      http.StatusNotFound,
+		"GET /deliveries?topic=nope":                                                     http.StatusNotFound,
+		"GET /deliveries?user=nobody":                                                    http.StatusNotFound,
+		`POST /push/jobs {"cause":"repush","topic":"nope"}`:                              http.StatusNotFound,
+		`POST /push/jobs {"cause":"manual","message":"` + message + `","user":"nobody"}`: http.StatusNotFound,
 	} {
-		method, path, _ := strings.Cut(call, " ")
-		status, out, _ := s.ask(t, method, path, "")
+		method, rest, _ := strings.Cut(call, " ")
+		path, body, _ := strings.Cut(rest, " ")
+		status, out, _ := s.ask(t, method, path, body)
 		require.Equal(t, want, status, "%s: %v", call, out)
 	}
 }

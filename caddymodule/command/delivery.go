@@ -43,7 +43,7 @@ func (c *cli) deliveryList() *cobra.Command {
 	f.StringVar(&s.subscription, "subscription", "", "only those of the subscription")
 	f.StringVar(&s.environment, "environment", "", "only those of sandbox or production")
 	f.StringVar(&s.topic, "topic", "", "only those of the topic")
-	f.StringVar(&s.user, "user", "", "only those that concern the merchant with this ID")
+	f.StringVar(&s.user, "user", "", "only those that concern the merchant with this ID or login")
 	f.StringVar(&s.state, "state", "", "only those in these states: pending, delivering, delivered, failed, suspended, cancelled, acknowledged")
 	f.StringVar(&s.message, "message", "", "only those of the message")
 	s.period(f)

@@ -99,7 +99,7 @@ func (c *cli) messageList() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&s.environment, "environment", "", "only those of sandbox or production")
 	f.StringVar(&s.topic, "topic", "", "only those of the topic")
-	f.StringVar(&s.user, "user", "", "only those that concern the merchant with this ID")
+	f.StringVar(&s.user, "user", "", "only those that concern the merchant with this ID or login")
 	s.period(f)
 	s.page(f)
 	return cmd

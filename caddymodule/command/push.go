@@ -70,7 +70,7 @@ func (c *cli) pushJob(cause pusher.Cause, name, short, example string) *cobra.Co
 	f.StringVar(&s.subscription, "subscription", "", "those of the subscription")
 	f.StringVar(&s.topic, "topic", "", "those of the topic")
 	f.StringVar(&s.environment, "environment", "", "those of sandbox or production")
-	f.StringVar(&s.user, "user", "", "those that concern the merchant with this ID")
+	f.StringVar(&s.user, "user", "", "those that concern the merchant with this ID or login")
 	if cause == pusher.Manual {
 		f.StringVar(&s.state, "state", "", "those in these states, separated by commas")
 	}

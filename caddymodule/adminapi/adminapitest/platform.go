@@ -171,7 +171,7 @@ func (p *Platform) Health() adminapi.HealthReport { return p.Condition }
 
 // Messages manages the messages of the store. Nothing pushes them.
 func (p *Platform) Messages() *pusher.Manager {
-	return &pusher.Manager{Store: p.store, Directory: p.service, Rand: cryptorand.Reader}
+	return &pusher.Manager{Store: p.store, Directory: p.service, Rand: cryptorand.Reader, Now: Now}
 }
 
 // Publish makes a message of the subscription's first topic with a delivery that
