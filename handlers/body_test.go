@@ -204,7 +204,9 @@ func TestNoRequestInABody(t *testing.T) {
 			require.NoError(t, err)
 			defer conn.Close()
 			require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
-			go func() { _, _ = io.WriteString(conn, head(c.request(t, "POST", "/v1/orders", test.body), test.framing)+test.sent) }()
+			go func() {
+				_, _ = io.WriteString(conn, head(c.request(t, "POST", "/v1/orders", test.body), test.framing)+test.sent)
+			}()
 			answers := bufio.NewReader(conn)
 			resp, err := http.ReadResponse(answers, nil)
 			require.NoError(t, err)

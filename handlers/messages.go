@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -77,7 +78,9 @@ func (h *Messages) check(x *exchange) *gate.Refusal {
 // pull does what the path asks for.
 func (h *Messages) pull(w http.ResponseWriter, r *http.Request) error {
 	serve, method := h.list, http.MethodGet
-	switch {
+	switch last := path.Base(r.URL.Path); {
+	case strings.HasPrefix(last, "dlv_"), strings.HasPrefix(last, "msg_"):
+		return &gate.Refusal{Code: gate.APIUnknown, Stage: gate.StageUpstream, Detail: "nothing is here for one message or delivery: GET the list, or POST to …/ack"}
 	case strings.HasSuffix(r.URL.Path, "/ack"):
 		serve, method = h.acknowledge, http.MethodPost
 	case strings.HasSuffix(r.URL.Path, "/egress"):

@@ -277,4 +277,7 @@ func TestMessages(t *testing.T) {
 	rec = w.do(c.request(t, http.MethodGet, "/v1/messages/egress", ""))
 	require.JSONEq(t, `{"addresses":[]}`, rec.Body.String())
 	refused(t, w.do(c.request(t, http.MethodGet, "/v1/messages/ack", "")), http.StatusMethodNotAllowed, "method_not_allowed")
+	for _, one := range []string{"dlv_0036cm8627ac00000000000008", "msg_0036cm8627ac0ihga0a2dq65pk", "dlv_x"} {
+		refused(t, w.do(c.request(t, http.MethodGet, "/v1/messages/"+one, "")), http.StatusNotFound, "api_unknown")
+	}
 }
