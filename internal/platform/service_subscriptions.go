@@ -129,7 +129,10 @@ func (s *Service) settle(ctx context.Context, r Reader, app *App, sub *Subscript
 	if sub.ID == "" && len(others) >= maxSubscriptions {
 		return fmt.Errorf("app %s has %d subscriptions already: %w", app.ID, len(others), ErrConflict)
 	}
-	return sub.checkTopics(app, cat, fresh, others, s.clock())
+	if err := sub.checkTopics(app, cat, fresh, others, s.clock()); err != nil || n.Filter == nil && n.Topics == nil {
+		return err
+	}
+	return sub.checkUsers(cat)
 }
 
 // set puts a value that is given.

@@ -33,7 +33,9 @@ func newPushFixture(t *testing.T) *pushFixture {
 	rate.Package = "other"
 	gone := topic("order.gone")
 	gone.Status = platform.Offline
-	f.apply(t, withTopics("1", topic("order.created"), topic("order.paid"), rate, gone))
+	news := topic("shop.news")
+	news.UserToken = false
+	f.apply(t, withTopics("1", topic("order.created"), topic("order.paid"), rate, gone, news))
 	a, _, err := f.CreateApp(t.Context(), "test", platform.NewApp{Name: "Shop", Packages: []string{"trade"}})
 	require.NoError(t, err)
 	f.changes = nil
@@ -124,6 +126,26 @@ func TestCreateSubscription(t *testing.T) {
 	_, keys, err = f.create("", platform.SubscriptionSettings{})
 	require.NoError(t, err)
 	require.Empty(t, keys, "the next one has the keys that are there")
+}
+
+// TestSubscriptionOfUsers: where no topic is about a merchant, one that takes messages
+// of merchants alone would get none.
+func TestSubscriptionOfUsers(t *testing.T) {
+	f := newPushFixture(t)
+	u, err := f.CreateUser(t.Context(), "test", "shop-1", "Shop 1", password)
+	require.NoError(t, err)
+	public, users := []string{"shop.news"}, &platform.MessageFilter{Users: []string{u.ID}}
+	_, _, err = f.create("", platform.SubscriptionSettings{Topics: public, Filter: users})
+	requireField(t, err, "filter.users")
+	sub, _, err := f.create("", platform.SubscriptionSettings{Topics: []string{"shop.news", "order.paid"}, Filter: users})
+	require.NoError(t, err)
+	update := func(n platform.SubscriptionSettings) error {
+		_, _, err := f.UpdateSubscription(t.Context(), "test", sub.ID, n)
+		return err
+	}
+	requireField(t, update(platform.SubscriptionSettings{Topics: public}), "filter.users")
+	require.NoError(t, update(platform.SubscriptionSettings{Topics: public, Filter: &platform.MessageFilter{}}))
+	requireField(t, update(platform.SubscriptionSettings{Filter: users}), "filter.users")
 }
 
 // Every mistake names the field that it is in, and changes nothing.

@@ -176,6 +176,20 @@ func (s *Subscription) checkTopics(app *App, cat *Catalog, fresh []string, other
 	return nil
 }
 
+// checkUsers refuses a subscription that no message can reach: it takes those of
+// merchants alone, and none of its topics is about a merchant.
+func (s *Subscription) checkUsers(cat *Catalog) error {
+	if len(s.Filter.Users) == 0 {
+		return nil
+	}
+	for _, name := range s.Topics {
+		if t := cat.topic(name); t == nil || t.UserToken {
+			return nil
+		}
+	}
+	return &FieldError{Field: "filter.users", Problem: "the topics are public data, whose messages concern no merchant", Want: "no users, or a topic about merchants"}
+}
+
 // holds tells whether the app has the package, now or from some time on.
 func (a *App) holds(pkg string, now time.Time) bool {
 	return pkg == BasicPackage || slices.ContainsFunc(a.Packages, func(g PackageGrant) bool {
