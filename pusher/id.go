@@ -46,7 +46,7 @@ func ParseDeliveryID(s string) (DeliveryID, error) {
 }
 
 func noID(prefix, s string) error {
-	return &platform.FieldError{Field: "id", Problem: fmt.Sprintf("%.40q is none", s), Want: fmt.Sprintf("%s and %d characters, as lists show it", prefix, idDigits)}
+	return &platform.FieldError{Field: "id", Problem: fmt.Sprintf("%.40q is none", s), Want: fmt.Sprintf("%s and %d characters of 0-9 and a-v, copied from a list", prefix, idDigits)}
 }
 
 func formatID(prefix string, at, id int64) string {

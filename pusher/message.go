@@ -64,7 +64,7 @@ func checkContent(m *Message, now time.Time) error {
 // BadTime is the mistake of a message that happened at such a time. Who reads
 // messages needs it for the zero time, which in a Message stands for none.
 func BadTime(t time.Time) error {
-	return &platform.FieldError{Field: "time", Problem: "it is " + t.UTC().Format(time.RFC3339), Want: "when it happened, from 1970 on and not in the future"}
+	return &platform.FieldError{Field: "time", Problem: "it is " + t.UTC().Format(time.RFC3339), Want: "when it happened, from 1970 on and at most 24 hours ahead"}
 }
 
 func checkText(field, s string) error {

@@ -53,6 +53,8 @@ func TestMistakes(t *testing.T) {
 	}
 	_, err := f.Publish(t.Context(), []Message{testMessage(`x`), testMessage(`1`), testMessage(`y`)})
 	require.EqualError(t, err, "2 messages cannot be published; message 0: data: it is no JSON in UTF-8; want JSON (RFC 8259)")
+	require.ErrorContains(t, checkContent(&Message{Data: []byte("1"), Time: now.Add(maxAhead + 1)}, now), "from 1970 on and at most 24 hours ahead")
+	require.NoError(t, checkContent(&Message{Data: []byte("1"), Time: now.Add(maxAhead)}, now))
 	_, err = f.Publish(t.Context(), make([]Message, MaxBatch+1))
 	require.ErrorContains(t, err, "at most 1000")
 

@@ -36,6 +36,8 @@ func TestIDs(t *testing.T) {
 		_, err := ParseMessageID(s)
 		require.Error(t, err, s)
 	}
+	_, err := ParseDeliveryID("dlv_zzzzzzzzzzzzzzzzzzzzzzzzzz")
+	require.EqualError(t, err, `id: "dlv_zzzzzzzzzzzzzzzzzzzzzzzzzz" is none; want dlv_ and 26 characters of 0-9 and a-v, copied from a list`)
 }
 
 func FuzzParseMessageID(f *testing.F) {
