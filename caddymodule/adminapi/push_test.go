@@ -79,6 +79,17 @@ func TestAdminPushMistakes(t *testing.T) {
 		`POST /push/jobs {"cause":"manual","message":"foo"}`:                            "message",
 		`POST /push/jobs {"cause":"manual","topic":"t","states":["nope"]}`:              "states",
 		`POST /push/jobs {"cause":"repush","topic":"t","since":"2999-01-01T00:00:00Z"}`: "since",
+		// Nobody pushes everything again by leaving something out.
+		`POST /push/jobs {"cause":"auto","topic":"t"}`:                                                                 "cause",
+		`POST /push/jobs {"cause":"manual","environment":"production","user":"u","states":["failed"]}`:                 "app",
+		`POST /push/jobs {"cause":"repush","since":"2026-01-31T08:00:00Z"}`:                                            "app",
+		`POST /push/jobs {"cause":"reset","since":"2026-01-31T08:00:00Z"}`:                                             "app",
+		`POST /push/jobs {"cause":"reset","topic":"t","until":"2026-01-31T08:00:00Z"}`:                                 "since",
+		`POST /push/jobs {"cause":"repush","topic":"t","states":["cancelled"]}`:                                        "states",
+		`POST /push/jobs {"cause":"reset","topic":"t","states":["failed"],"since":"2026-01-31T08:00:00Z"}`:             "states",
+		`POST /push/jobs {"cause":"repush","topic":"t","since":"2026-01-31T08:00:00Z","until":"2026-01-31T08:00:00Z"}`: "until",
+		`POST /push/jobs {"cause":"manual","topic":"t","environment":"test"}`:                                          "environment",
+		"GET /deliveries?since=2026-01-31T08:00:00Z&until=2026-01-31T07:00:00Z":                                        "until",
 	} {
 		method, rest, _ := strings.Cut(call, " ")
 		path, body, _ := strings.Cut(rest, " ")
