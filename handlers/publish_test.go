@@ -2,17 +2,21 @@ package handlers_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
+	"github.com/caddy-openplatform/openplatform/pusher"
 )
 
 // newsCatalog has a topic of public data, besides APIs.
@@ -155,6 +159,55 @@ func TestPublishRefusals(t *testing.T) {
 	})
 }
 
+// TestWhoMayPublish: what an operator allows is all that is allowed. Where nothing is
+// said, that is who is on the same machine.
+func TestWhoMayPublish(t *testing.T) {
+	from := func(address string) *http.Request {
+		return publishRequest(address, `{"topic":"shop.news","data":{"title":"a"}}`)
+	}
+	with := func(c tls.ConnectionState) *http.Request {
+		r := from("127.0.0.1")
+		r.TLS = &c
+		return r
+	}
+	certificates := []*x509.Certificate{{}}
+	w := setup{catalog: newsCatalog, upstream: "127.0.0.1:9", site: "open_publish"}
+	world := w.run(t)
+	for options, requests := range map[string]map[*http.Request]bool{
+		"":                             {from("127.0.0.1"): true, from("127.255.0.1"): true, from("[::1]"): true, from("10.0.0.1"): false, from("192.0.2.1"): false},
+		"apps ak_00000000000000000000": {from("127.0.0.1"): false},
+		"client_certificates": {
+			from("127.0.0.1"): false, with(tls.ConnectionState{}): false,
+			with(tls.ConnectionState{PeerCertificates: certificates}):                                                      false, // nobody verified it
+			with(tls.ConnectionState{PeerCertificates: certificates, VerifiedChains: [][]*x509.Certificate{certificates}}): true,
+		},
+		"client_certificates\nnetworks 10.0.0.1": {from("10.0.0.1"): true, from("10.0.0.2"): false, from("127.0.0.1"): false},
+	} {
+		w.site = "open_publish {\nenvironment sandbox\n" + options + "\n}"
+		require.NoError(t, world.load(w))
+		for r, allowed := range requests {
+			rec := world.do(r)
+			if !allowed {
+				refused(t, rec, http.StatusForbidden, "publisher_denied")
+				continue
+			}
+			require.Equal(t, http.StatusAccepted, rec.Code, "%q from %s: %s", options, r.RemoteAddr, rec.Body)
+		}
+	}
+}
+
+// TestLargestBatch: as many messages as one request may have, and one more.
+func TestLargestBatch(t *testing.T) {
+	w := setup{catalog: newsCatalog, upstream: "127.0.0.1:9", site: "open_publish"}.run(t)
+	publish := func(n int) *httptest.ResponseRecorder {
+		return w.do(publishRequest("127.0.0.1", "["+strings.Repeat(`{"topic":"shop.news","data":{"title":"a"}},`, n-1)+`{"topic":"shop.news","data":{"title":"b"}}]`))
+	}
+	rec := publish(pusher.MaxBatch)
+	require.Equal(t, http.StatusAccepted, rec.Code, rec.Body)
+	require.Equal(t, pusher.MaxBatch, strings.Count(rec.Body.String(), `"msg_`))
+	require.Contains(t, refused(t, publish(pusher.MaxBatch+1), http.StatusBadRequest, "message_invalid"), "several requests")
+}
+
 // TestPublishAndPullAreRecorded: who publishes or pulls is told by the answer, the
 // log, the counters and the error routes as a caller of the gate is. What was sent
 // is not in the log.
@@ -274,6 +327,17 @@ func TestMessages(t *testing.T) {
 		}
 		refused(t, w.do(c.request(t, method, strings.TrimRight(target, "#"), body)), http.StatusBadRequest, "request_malformed")
 	}
+	// What lies within the bounds, just so, is taken.
+	ids := func(n int) string {
+		return `{"deliveries":["` + strings.Join(slices.Repeat([]string{pusher.DeliveryID{At: 1, ID: 1}.String()}, n), `","`) + `"]}`
+	}
+	for _, target := range []string{"/v1/messages?limit=1", "/v1/messages?limit=500", "/v1/messages?topic=a" + strings.Repeat("&topic=a", 999)} {
+		rec = w.do(c.request(t, http.MethodGet, target, ""))
+		require.Equal(t, http.StatusOK, rec.Code, rec.Body)
+	}
+	rec = w.do(c.request(t, http.MethodPost, "/v1/messages/ack", ids(1000)))
+	require.JSONEq(t, `{"acknowledged":0}`, rec.Body.String())
+	refused(t, w.do(c.request(t, http.MethodPost, "/v1/messages/ack", ids(1001))), http.StatusBadRequest, "request_malformed")
 	rec = w.do(c.request(t, http.MethodGet, "/v1/messages/egress", ""))
 	require.JSONEq(t, `{"addresses":[]}`, rec.Body.String())
 	refused(t, w.do(c.request(t, http.MethodGet, "/v1/messages/ack", "")), http.StatusMethodNotAllowed, "method_not_allowed")
