@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,6 +121,7 @@ func TestDialRefuses(t *testing.T) {
 			}
 			require.Error(t, err)
 			require.Equal(t, c.want, classOf(err), "%v", err)
+			require.Equal(t, name == "no such name", strings.Contains(err.Error(), "no such host"), "%v", err)
 		})
 	}
 	require.Zero(t, accepted.Load(), "nothing was connected to")
@@ -162,6 +166,24 @@ func TestDialTriesAddressesInOrder(t *testing.T) {
 	require.Equal(t, "127.0.0.1", c.address)
 	require.NoError(t, c.Close())
 	require.Eventually(t, func() bool { return accepted.Load() == 1 }, 5*time.Second, time.Millisecond)
+
+	// Where one of them may be called, what is told is why that failed.
+	for _, order := range [][]string{{"127.0.0.2", "10.0.0.1"}, {"10.0.0.1", "127.0.0.2"}} {
+		_, err = testDialer(loopback, names(order...)).connection(t.Context(), target{net.JoinHostPort("shop.example.com", port), true})
+		require.Equal(t, ErrConnect, classOf(err), "%v", order)
+	}
+
+	// Whoever has many addresses is not tried at all of them; each counts once.
+	var many []string
+	for range maxAddresses {
+		many = append(many, fmt.Sprint("127.0.0.", len(many)+2))
+	}
+	_, err = testDialer(loopback, names(append(many, "127.0.0.1")...)).connection(t.Context(), target{net.JoinHostPort("shop.example.com", port), true})
+	require.Equal(t, ErrConnect, classOf(err))
+	twice := slices.Concat(many[1:], many[1:], []string{"127.0.0.1"})
+	c, err = testDialer(loopback, names(twice...)).connection(t.Context(), target{net.JoinHostPort("shop.example.com", port), true})
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
 }
 
 func TestDialFromEgress(t *testing.T) {
