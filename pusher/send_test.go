@@ -79,6 +79,7 @@ func TestAnswers(t *testing.T) {
 		"internal error":  {status(http.StatusInternalServerError), ErrStatus, broken, http.StatusInternalServerError, 0},
 		"bad gateway":     {status(http.StatusBadGateway), ErrStatus, throttled, http.StatusBadGateway, 0},
 		"gateway timeout": {status(http.StatusGatewayTimeout), ErrStatus, throttled, http.StatusGatewayTimeout, 0},
+		"unavailable":     {status(http.StatusServiceUnavailable), ErrStatus, broken, http.StatusServiceUnavailable, 0},
 		"not this one yet": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", "120")
 			status(http.StatusBadRequest)(w, r)
