@@ -88,6 +88,55 @@ func TestStaleNode(t *testing.T) {
 	})
 }
 
+// TestPausedWhileHeld: what was claimed of an endpoint, and not begun when somebody
+// pauses it, is not posted. It waits, and has used up no attempt.
+func TestPausedWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{Workers: 8}, testApp(1, to("a")))
+		run(t, f.Pusher)
+		f.publish(t, 1)
+		pass(time.Second) // it is known to be quick: many are claimed
+		w.answer("a", always(reply{status: 200, after: 3 * time.Second}))
+		f.publish(t, 12)
+		pass(time.Second)
+		begun := len(w.to("a"))
+		f.store.put(testApp(1, to("a", func(s *platform.Subscription) { s.Status = platform.Paused })))
+		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
+		pass(time.Minute)
+		require.Len(t, w.to("a"), begun)
+		held := 0
+		for id := int64(1); id <= f.store.made(); id++ {
+			if f.store.state(id) == Pending {
+				held += f.store.rows[id].claimedTimes
+				require.Empty(t, f.store.tried(id))
+			}
+		}
+		require.NotZero(t, held)
+		f.store.put(testApp(1, to("a")))
+		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
+		pass(time.Minute)
+		require.Equal(t, uint64(13), f.Stats().Delivered)
+		require.Len(t, w.to("a"), 13)
+	})
+}
+
+// TestLeaseNearlyOver: a request is begun only where it ends, and can be saved, within
+// the lease.
+func TestLeaseNearlyOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{Timeout: 5 * time.Second}, testApp(1, to("a")))
+		require.NoError(t, f.Reload(t.Context()))
+		f.publish(t, 1)
+		r, err := f.store.Claim(t.Context(), Claim{Lease: time.Minute, Endpoints: []Endpoint{{Subscription: 10, Room: 1, Concurrency: 1}}})
+		require.NoError(t, err)
+		least := time.Now().Add(5*time.Second + leaseMargin)
+		require.False(t, f.deliver(&item{work: r.Work[0], until: least.Add(-1)}).attempted)
+		require.Empty(t, w.all())
+		require.True(t, f.deliver(&item{work: r.Work[0], until: least}).attempted)
+		require.Len(t, w.all(), 1)
+	})
+}
+
 // TestStop: requests under way end, the rest is given back at once.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
