@@ -109,6 +109,25 @@ func TestHoldForIsForKeys(t *testing.T) {
 	})
 }
 
+// TestHoldForCountsRequests: an endpoint that answers slowly holds up a key for no
+// longer than one that fails at once.
+func TestHoldForCountsRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, w := newSimulation(t, Settings{Timeout: 30 * time.Second}, testApp(1, to("a", ordered, func(s *platform.Subscription) {
+			s.HoldFor, s.Schedule = time.Minute, []time.Duration{5 * time.Second, time.Hour, time.Hour}
+		})))
+		w.answer("a", always(reply{status: 500, after: 20 * time.Second}))
+		began := time.Now()
+		run(t, f.Pusher)
+		f.publishKeyed(t, "k")
+		pass(time.Hour)
+		posts := w.to("a")
+		require.Len(t, posts, 3)
+		require.InDelta(t, 60, posts[2].at.Sub(began).Seconds(), 1, "the last one when the time is over")
+		require.Equal(t, Failed, f.store.state(1))
+	})
+}
+
 // TestHoldForIsOfOneClock: for how long a delivery has held up its key is not told by a
 // node's clock that is ahead of the database's.
 func TestHoldForIsOfOneClock(t *testing.T) {
