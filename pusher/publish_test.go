@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,14 @@ func TestMistakes(t *testing.T) {
 	_, err = f.Publish(t.Context(), make([]Message, MaxBatch+1))
 	require.ErrorContains(t, err, "at most 1000")
 
+	// What lies within the bounds, just so, is taken.
+	largest := slices.Repeat([]Message{testMessage(`1`)}, MaxBatch)
+	largest[0].Data = []byte(`"` + strings.Repeat("x", maxData-2) + `"`)
+	largest[1].Key, largest[1].Idempotency = strings.Repeat("x", maxText), strings.Repeat("y", maxText)
+	largest[2].Time, largest[3].Time = time.Unix(0, 0).UTC(), now.Add(maxAhead)
+	_, err = f.Publish(t.Context(), largest)
+	require.NoError(t, err)
+
 	m := testMessage(`{"price":-1}`)
 	m.Check = true
 	_, err = f.Publish(t.Context(), []Message{m})
@@ -78,7 +87,7 @@ func TestFanOut(t *testing.T) {
 	status := func(v platform.SubscriptionStatus) func(*platform.Subscription) {
 		return func(s *platform.Subscription) { s.Status = v }
 	}
-	apps := make([]platform.Subscriber, 13)
+	apps := make([]platform.Subscriber, 15)
 	for n := range apps {
 		apps[n] = testApp(uint64(n), trade())
 	}
@@ -93,6 +102,7 @@ func TestFanOut(t *testing.T) {
 		s.Filter.Conditions = []platform.Condition{{Pointer: "/n", Op: "gt", Value: []byte("5")}}
 	}))
 	apps[10].App.Status = platform.Suspended
+	apps[13].App.Packages[0].From = time.Now().Add(time.Hour)
 	f := newFixture(t, Settings{}, apps[1:]...)
 	later := time.Now().Add(time.Hour)
 	for n := uint64(1); n < 11; n++ {
@@ -102,6 +112,9 @@ func TestFanOut(t *testing.T) {
 		f.store.grants,
 		platform.Grant{ID: "gr_11", User: "m1", AppNumber: 11, Environment: platform.Production, Scopes: []string{"basic"}, ExpiresAt: later},
 		platform.Grant{ID: "gr_12", User: "m2", AppNumber: 12, Environment: platform.Production, Scopes: []string{"trade"}, ExpiresAt: later},
+		platform.Grant{ID: "gr_13", User: "m1", AppNumber: 13, Environment: platform.Production, Scopes: []string{"trade"}, ExpiresAt: later},
+		platform.Grant{ID: "gr_14", User: "m1", AppNumber: 14, Environment: platform.Production, Scopes: []string{"trade"}, ExpiresAt: later},
+		platform.Grant{ID: "gr_14_again", User: "m1", AppNumber: 14, Environment: platform.Production, Scopes: []string{"trade"}, ExpiresAt: later},
 	)
 	got := func(m Message) (apps []uint64) {
 		t.Helper()
@@ -119,9 +132,10 @@ func TestFanOut(t *testing.T) {
 		require.Len(t, apps, r[0].Deliveries)
 		return apps
 	}
-	require.Equal(t, []uint64{1, 2, 3, 5, 6, 10, 11, 12}, got(testMessage(`{"n":1}`)), "basic, without a merchant")
-	require.Equal(t, []uint64{1, 2, 3, 9, 10, 11, 12}, got(Message{Environment: platform.Production, Topic: "trade.old", Data: []byte(`{"n":6}`)}), "a package")
-	require.Equal(t, []uint64{1, 2, 3, 10}, got(Message{Environment: platform.Production, Topic: "trade.created", User: "m1", Data: []byte(`{"n":1}`)}), "a merchant")
+	require.Equal(t, []uint64{1, 2, 3, 5, 6, 10, 11, 12, 13, 14}, got(testMessage(`{"n":1}`)), "basic, without a merchant")
+	require.Equal(t, []uint64{1, 2, 3, 9, 10, 11, 12, 14}, got(Message{Environment: platform.Production, Topic: "trade.old", Data: []byte(`{"n":6}`)}), "a package")
+	require.Equal(t, []uint64{1, 2, 3, 10, 14}, got(Message{Environment: platform.Production, Topic: "trade.created", User: "m1", Data: []byte(`{"n":1}`)}),
+		"a merchant, once however often it authorized the app")
 	require.Equal(t, []uint64{12}, got(Message{Environment: platform.Production, Topic: "trade.created", User: "m2", Data: []byte(`1`)}))
 	require.Empty(t, got(Message{Environment: platform.Production, Topic: "trade.created", User: "m3", Data: []byte(`1`)}))
 	require.Equal(t, []uint64{7}, got(Message{Environment: platform.Sandbox, Topic: "item.changed", Data: []byte(`1`)}))
@@ -206,6 +220,37 @@ func TestPublishEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDigest: what makes messages with one id different ones. Who took two for one
+// would lose the second.
+func TestDigest(t *testing.T) {
+	at := time.Date(2027, 1, 31, 8, 0, 0, 1, time.UTC)
+	m := Message{Environment: platform.Production, Topic: "t", User: "u", Key: "1", Time: at, Data: []byte("23")}
+	seen := map[[32]byte]int{}
+	for i, change := range []func(*Message){
+		func(*Message) {},
+		func(m *Message) { m.Environment = platform.Sandbox },
+		func(m *Message) { m.Topic = "tt" },
+		func(m *Message) { m.User = "uu" },
+		func(m *Message) { m.Key = "2" },
+		func(m *Message) { m.Time = at.Add(1) },
+		func(m *Message) { m.Time = time.Time{} },
+		func(m *Message) { m.Data = []byte("24") },
+		func(m *Message) { m.Topic, m.User = "", "tu" },
+		func(m *Message) { m.User, m.Key = "u1", "" },
+		func(m *Message) { m.Key, m.Time, m.Data = "", time.Time{}, []byte("123") },
+		func(m *Message) { m.Time, m.Data = time.Time{}, []byte("2027-01-31T08:00:00.000000001Z23") },
+	} {
+		other := m
+		change(&other)
+		digest := digestOf(&other)
+		require.NotContains(t, seen, digest, "%d is taken for %d", i, seen[digest])
+		seen[digest] = i
+	}
+	same := m
+	same.ID, same.Idempotency, same.Time = MessageID{1, 2}, "x", at.In(time.FixedZone("", 8*3600))
+	require.Equal(t, digestOf(&m), digestOf(&same), "the same moment")
 }
 
 // TestPublishersJoin: one alone does not wait, and those that come at the same
