@@ -92,12 +92,63 @@ func TestWithoutKeys(t *testing.T) {
 		require.Equal(t, Pending, f.store.state(1))
 		require.Equal(t, ErrKey, f.store.tried(1)[0].Class)
 		require.Empty(t, f.store.marked(), "the endpoint is not to blame")
+		tried := len(f.store.tried(1))
+		f.store.down(time.Now().Add(10*time.Minute), "original")
 		f.store.put(app)
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
+		pass(10 * time.Minute)
+		require.Len(t, f.store.tried(1), tried, "an original that the store does not give uses up no attempt")
+		require.LessOrEqual(t, f.store.count("original"), tried+int(10*time.Minute/storePause))
 		pass(time.Hour)
 		require.Len(t, w.all(), 1)
 		_, err := Decrypt(testKey(1), w.all()[0].body)
 		require.NoError(t, err)
+	})
+}
+
+// TestOriginalIsGone: a delivery whose body is to be made anew, and whose message is
+// no longer kept, fails as others do, and says why.
+func TestOriginalIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		app := testApp(1, to("a"))
+		bare := app
+		bare.Keys = nil
+		f, w := newSimulation(t, Settings{Schedule: []time.Duration{time.Minute}}, bare)
+		f.publish(t, 1)
+		clear(f.store.messages)
+		f.store.put(app)
+		require.NoError(t, f.Reload(t.Context()))
+		run(t, f.Pusher)
+		pass(time.Hour)
+		require.Empty(t, w.all())
+		require.Equal(t, Failed, f.store.state(1))
+		require.Len(t, f.store.tried(1), 2)
+		require.Equal(t, ErrKey, f.store.tried(1)[0].Class)
+		require.Contains(t, f.store.tried(1)[0].Error, "the original")
+	})
+}
+
+// TestEndedKeys: a key that has ended encrypts nothing any more, be it the newest.
+func TestEndedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		app := testApp(1, to("a"))
+		app.Keys = append(app.Keys, platform.PushKey{
+			Number: 7, Environment: platform.Production, Kind: platform.EncryptionKey, Secret: platform.NewSecret(testKey(7)), ExpiresAt: time.Now(),
+		})
+		f, w := newSimulation(t, Settings{}, app)
+		run(t, f.Pusher)
+		f.publish(t, 1)
+		pass(time.Second)
+		_, err := Decrypt(testKey(1), w.all()[0].body)
+		require.NoError(t, err)
+
+		app.Keys[0].ExpiresAt = time.Now()
+		f.store.put(app)
+		require.NoError(t, f.Reload(t.Context()))
+		f.publish(t, 1)
+		pass(time.Second)
+		require.Len(t, w.all(), 1)
+		require.Equal(t, ErrKey, f.store.tried(2)[0].Class)
 	})
 }
 
