@@ -48,6 +48,54 @@ func TestRateIsKept(t *testing.T) {
 	})
 }
 
+// TestRateIsOfRequests: what a claim had room for and did not get, or never came to, is
+// not charged.
+func TestRateIsOfRequests(t *testing.T) {
+	rate := func(r limit.Rate) func(*platform.Subscription) { return func(s *platform.Subscription) { s.Rate = r } }
+	t.Run("one at a time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, w := newSimulation(t, Settings{}, testApp(1, to("a", rate(limit.Rate{Requests: 10, Period: time.Second, Burst: 5}))))
+			run(t, f.Pusher)
+			for n := range 50 {
+				f.publish(t, 1)
+				pass(100 * time.Millisecond)
+				require.Len(t, w.to("a"), n+1)
+			}
+		})
+	})
+	t.Run("the store is down", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, w := newSimulation(t, Settings{}, testApp(1, to("a", rate(limit.Rate{Requests: 1, Period: time.Hour, Burst: 8}))))
+			run(t, f.Pusher)
+			synctest.Wait()
+			f.store.down(time.Now().Add(time.Second), "claim")
+			f.publish(t, 8)
+			pass(3 * time.Second)
+			require.Len(t, w.to("a"), 8)
+		})
+	})
+}
+
+// TestCapIsElsewhere: where other nodes have all that an endpoint bears, the store is
+// asked now and then, and seconds do not pass once they are done.
+func TestCapIsElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := func(s *platform.Subscription) { s.Concurrency = 1 }
+		f, w := newSimulation(t, Settings{}, testApp(1, to("a", one)))
+		f.publish(t, 2)
+		r, err := f.store.Claim(t.Context(), Claim{Lease: time.Hour, Endpoints: []Endpoint{{Subscription: 10, Room: 1, Concurrency: 1}}})
+		require.NoError(t, err)
+		run(t, f.Pusher)
+		pass(time.Minute)
+		require.Empty(t, w.all())
+		require.Less(t, f.store.count("claim"), 100)
+		_, err = f.store.Complete(t.Context(), []Completion{{ID: r.Work[0].ID, Subscription: 10, Fence: r.Work[0].Fence, State: Delivered}})
+		require.NoError(t, err)
+		pass(lastEmpty * 12 / 10)
+		require.Len(t, w.all(), 1)
+	})
+}
+
 // TestRateIsRaised: the next delivery does not wait by the rate of before.
 func TestRateIsRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

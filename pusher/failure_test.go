@@ -170,6 +170,35 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// TestStopWhileClaiming: what a claim brings that was under way is posted or given back,
+// and does not wait for its lease to end.
+func TestStopWhileClaiming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newSimulation(t, Settings{}, testApp(1, to("a")))
+		f.options.Store = &slowClaims{f.store}
+		stop := run(t, f.Pusher)
+		f.publish(t, 4)
+		pass(50 * time.Millisecond)
+		stop()
+		require.Equal(t, 1, f.store.count("claim"))
+		for id := int64(1); id <= f.store.made(); id++ {
+			require.NotEqual(t, Delivering, f.store.state(id))
+		}
+	})
+}
+
+// slowClaims tells what was claimed a little later, unless nobody waits for it.
+type slowClaims struct{ *memory }
+
+func (s *slowClaims) Claim(ctx context.Context, c Claim) (ClaimResult, error) {
+	r, err := s.memory.Claim(ctx, c)
+	elapse(100 * time.Millisecond)
+	if ctx.Err() != nil {
+		return ClaimResult{}, ctx.Err()
+	}
+	return r, err
+}
+
 // TestStopWhileStoreIsDown ends all the same.
 func TestStopWhileStoreIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

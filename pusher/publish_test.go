@@ -177,6 +177,11 @@ func TestIdempotency(t *testing.T) {
 	}
 	_, err = f.Publish(t.Context(), []Message{m, m})
 	require.ErrorContains(t, err, "message 0 of the batch has the same")
+	m.Idempotency = "order-2"
+	sandbox := m
+	sandbox.Environment = platform.Sandbox
+	_, err = f.Publish(t.Context(), []Message{m, sandbox})
+	require.NoError(t, err, "each environment has ids of its own")
 }
 
 // grantsAsk is a store that is asked for grants by a function.
@@ -320,6 +325,15 @@ func TestPublisherLeaves(t *testing.T) {
 			publish(time.Second, fail)
 		}
 		all.Wait()
+		require.False(t, j.leading)
+
+		// Its turn comes at the moment when it leaves: nobody else would lead.
+		j.leading = true
+		me := &joined{batch: Batch{{}}, lead: make(chan struct{}), done: make(chan struct{})}
+		close(me.lead)
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		require.NoError(t, j.leave(ended, me).Err)
 		require.False(t, j.leading)
 	})
 }

@@ -140,6 +140,18 @@ func TestCircuitStates(t *testing.T) {
 	require.Equal(t, lastProbe, c.wait(now))
 	c.throttles(now, 0, 0)
 	require.Equal(t, lastProbe, c.wait(now), "a shorter pause does not end a longer one")
+
+	c.works()
+	want = firstProbe
+	for range 3 {
+		for range 8 { // of which all were under way
+			c.throttles(now, 0, 0)
+		}
+		require.Equal(t, want, c.wait(now))
+		now = now.Add(want)
+		want *= 2
+	}
+	require.Equal(t, 12*time.Second, spread(10*time.Second, 1), "nodes probe at different times, and none much later")
 }
 
 func TestConditions(t *testing.T) {
