@@ -168,16 +168,20 @@ func testPruneEnded(t *testing.T, e engineTest) {
 	now := time.Now()
 	p := newPushStore(t, e.with(t, e.database(t), testKeyring(t, 1), Options{Now: func() time.Time { return now }}), "a")
 	p.publish(t, "a", now, func(m *pusher.Publication) { m.Message.Idempotency = "mine" })
+	done := p.job(t, pusher.Manual, pusher.Filter{})
+	p.run(t, 10)
 	running, ended := p.job(t, pusher.Manual, pusher.Filter{}), p.job(t, pusher.Manual, pusher.Filter{})
 	require.NoError(t, p.SetJob(t.Context(), ended.ID, pusher.JobCancelled))
 	require.NoError(t, p.Maintain(t.Context(), now.Add(day-time.Hour), Retention{}))
 	require.Equal(t, 1, p.count(t, "push_idempotency"))
 	require.NoError(t, p.Maintain(t.Context(), now.Add(day+time.Hour), Retention{}))
 	require.Zero(t, p.count(t, "push_idempotency"))
-	require.Equal(t, 2, p.count(t, "push_jobs"))
+	require.Equal(t, 3, p.count(t, "push_jobs"))
 	require.NoError(t, p.Maintain(t.Context(), now.Add(30*day+time.Hour), Retention{}))
 	_, err := p.Job(t.Context(), running.ID)
 	require.NoError(t, err)
-	_, err = p.Job(t.Context(), ended.ID)
-	require.ErrorIs(t, err, platform.ErrNotFound)
+	for _, over := range []*pusher.Job{done, ended} {
+		_, err = p.Job(t.Context(), over.ID)
+		require.ErrorIs(t, err, platform.ErrNotFound)
+	}
 }

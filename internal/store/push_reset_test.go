@@ -19,7 +19,7 @@ func TestJobsOfWhatAppsMayGet(t *testing.T) { onBoth(t, testJobsOfWhatAppsMayGet
 func testJobsOfWhatAppsMayGet(t *testing.T, e engineTest) {
 	for _, cause := range []pusher.Cause{pusher.Repush, pusher.Reset, pusher.Manual} {
 		t.Run(cause.String(), func(t *testing.T) {
-			topics := []string{"basic", "held", "limited", "left", "revoked", "expired", "authorized", "withdrawn"}
+			topics := []string{"basic", "held", "limited", "left", "moved", "revoked", "expired", "later", "authorized", "withdrawn"}
 			p := newPushStore(t, e.empty(t), topics...)
 			made := map[string]pusher.DeliveryID{}
 			for _, topic := range topics {
@@ -32,18 +32,23 @@ func testJobsOfWhatAppsMayGet(t *testing.T, e engineTest) {
 				{Package: "held"},
 				{Package: "limited", Period: platform.Period{From: now.Add(-time.Hour), Until: now.Add(time.Hour)}},
 				{Package: "expired", Period: platform.Period{Until: now.Add(-time.Hour)}},
+				{Package: "later", Period: platform.Period{From: now.Add(time.Hour)}},
 			}
-			left := p.subs["left"]
-			left.Topics = []string{"elsewhere"}
+			other := testApp("other") // has what was taken from the app
+			other.Packages = []platform.PackageGrant{{Package: "revoked"}}
+			left, moved := p.subs["left"], p.subs["moved"]
+			left.Topics, moved.Topics = []string{"elsewhere"}, []string{"anywhere"}
+			receives := testSubscription(p.app, "sub_receives", "moved") // the topic, instead of the other one
 			put(t, p.Store, func(ctx context.Context, tx platform.Tx) error {
 				var errs []error
-				for _, name := range []string{"held", "limited", "revoked", "expired"} {
+				for _, name := range []string{"held", "limited", "revoked", "expired", "later"} {
 					errs = append(errs, tx.PutPackage(ctx, &platform.Package{Name: name}),
 						tx.PutTopic(ctx, &platform.Topic{Name: name, Package: name, Status: platform.Online}))
 				}
 				return errors.Join(append(errs,
 					tx.PutTopic(ctx, &platform.Topic{Name: "elsewhere", Package: platform.BasicPackage, Status: platform.Online}),
-					tx.PutApp(ctx, p.app), tx.PutSubscription(ctx, left),
+					tx.PutTopic(ctx, &platform.Topic{Name: "anywhere", Package: platform.BasicPackage, Status: platform.Online}),
+					tx.PutApp(ctx, p.app), tx.PutApp(ctx, other), tx.PutSubscription(ctx, left), tx.PutSubscription(ctx, moved), tx.PutSubscription(ctx, receives),
 					tx.PutUser(ctx, &platform.User{ID: "u1", Login: "u1", Status: platform.UserActive, CreatedAt: testTime, UpdatedAt: testTime}))...)
 			})
 			_, err := p.writer.Exec(p.engine.bind(`INSERT INTO grants (id, user_id, app, environment, scopes, created_at, expires_at)

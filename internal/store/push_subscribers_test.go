@@ -187,5 +187,30 @@ func TestMarkEndpointThatFailedForLong(t *testing.T) {
 			require.Equal(t, c.disabled, got.Status == platform.Disabled, c.name)
 			require.WithinDuration(t, c.noted, got.FailingSince, time.Microsecond, c.name)
 		}
+
+		// What somebody paused stays paused, and not disabled, whatever it answers at last.
+		p.set(t, "a", platform.Paused)
+		_, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, since, "")
+		require.NoError(t, err)
+		for _, at := range []time.Time{since, {}} {
+			disabled, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, at, "no success")
+			require.NoError(t, err)
+			require.False(t, disabled)
+		}
+		all, err := p.Subscribers(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, platform.Paused, all[0].Subscriptions[0].Status)
+		require.Equal(t, p.subs["a"].Reason, all[0].Subscriptions[0].Reason)
+
+		// For how long it failed before it was gone is not forgotten.
+		p.set(t, "a", platform.Delivering)
+		_, err = p.MarkEndpoint(t.Context(), p.subs["a"].Number, since, "")
+		require.NoError(t, err)
+		disabled, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, time.Time{}, "the endpoint answered 410 Gone")
+		require.NoError(t, err)
+		require.True(t, disabled)
+		all, err = p.Subscribers(t.Context())
+		require.NoError(t, err)
+		require.WithinDuration(t, since, all[0].Subscriptions[0].FailingSince, time.Microsecond)
 	})
 }
