@@ -84,8 +84,10 @@ func TestClaimAheadOfTheClock(t *testing.T) {
 		}
 		p.publish(p.message("", subs[0]), p.message("", subs[0]))
 		ahead()
-		require.Len(p, p.claim(endpoint(subs[0])).Work, 2)
+		w := p.claim(endpoint(subs[0])).Work
+		require.Len(p, w, 2)
 		require.Empty(p, p.claim(endpoint(subs[0])).Work)
+		require.Equal(p, []bool{true, true}, p.complete(done(w[0], pusher.Delivered, 0), done(w[1], pusher.Delivered, 0)), "its fence is a later one all the same")
 
 		p.publish(p.message("", subs[1]))
 		ahead()
