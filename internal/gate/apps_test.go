@@ -209,11 +209,23 @@ func TestCacheIsBounded(t *testing.T) {
 	require.LessOrEqual(t, f.CachedApps(), 10)
 }
 
+// TestBrokenCredentialIsNoPanic: whatever is wrong with one credential, no call
+// of the app can be checked.
 func TestBrokenCredentialIsNoPanic(t *testing.T) {
-	f := newFixture(t, platform.Catalog{}, newApp("ak", func(a *platform.App) {
-		a.Credentials = append(a.Credentials, platform.Credential{Number: 2, Kind: platform.PublicKey, Dialect: "op1", PublicKeyPEM: "no PEM"})
-	}))
-	requireCode(t, "store_unavailable", f.verify(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), rule(t, platform.Production)))
+	production := platform.Production
+	for name, broken := range map[string]platform.Credential{
+		"public key":     {Kind: platform.PublicKey, Dialect: signing.Op1, Environment: production, PublicKeyPEM: "no PEM"},
+		"empty secret":   {Kind: platform.SharedSecret, Dialect: signing.Op1, Environment: production},
+		"no environment": {Kind: platform.SharedSecret, Dialect: signing.Op1, Secret: platform.NewSecret(secretOf("ak", 2))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, platform.Catalog{}, newApp("ak", func(a *platform.App) {
+				broken.Number = 2
+				a.Credentials = append(a.Credentials, broken)
+			}))
+			requireCode(t, "store_unavailable", f.verify(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), rule(t, production)))
+		})
+	}
 }
 
 // TestOverTheRealStore: changes through the service take effect at once.
