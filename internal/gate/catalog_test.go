@@ -184,3 +184,37 @@ func TestRoute(t *testing.T) {
 		})
 	}
 }
+
+// TestRouteByDialect: what a call's signature does not cover never chooses its
+// API, and the path as it is goes before the path behind a dialect's endpoint.
+func TestRouteByDialect(t *testing.T) {
+	f := newFixture(t, platform.Catalog{APIs: []platform.API{
+		onlineAPI("GET", "/v1/orders", "order.list", "basic"),
+		onlineAPI("GET", "/v1/stock", "stock.list", "basic"), onlineAPI("POST", "/v1/stock", "stock.add", "basic"),
+		onlineAPI("GET", "/rest/v1/stock", "rest.list", "basic"),
+	}}, newApp("ak", withSecret("top", "hmac-sha256", platform.Production), withSecret("aop1688", "", platform.Production), withSecret("lazada", "", platform.Production)))
+	top, aop, lazada := signer{dialect: "top", method: "hmac-sha256", number: 2}, signer{dialect: "aop1688", number: 3}, signer{dialect: "lazada", number: 4}
+	for _, test := range []struct {
+		s                        signer
+		method, target, code, to string
+	}{
+		{top, "GET", "/router?method=order.list", "", "order.list"},
+		{top, "GET", "/router?method=nothing", "api_unknown", ""},
+		{top, "GET", "/v1/orders?method=nothing", "api_unknown", ""},
+		{aop, "GET", "/openapi/param2/1/shop/order.list/ak", "", "order.list"},
+		{aop, "GET", "/v1/orders?client_id=ak", "api_unknown", ""},
+		{lazada, "GET", "/v1/orders", "", "order.list"},
+		{lazada, "GET", "/rest/v1/orders", "", "order.list"},
+		{lazada, "GET", "/rest/v1/stock", "", "rest.list"},
+		{lazada, "POST", "/rest/v1/stock", "method_not_allowed", ""},
+	} {
+		t.Run(test.s.dialect+" "+test.method+" "+test.target, func(t *testing.T) {
+			c := newCall()
+			test.s.key, f.now = "ak", f.now.Add(time.Second)
+			requireCode(t, test.code, f.call(c, f.sign(test.s, test.method, test.target, ""), rule(t, platform.Production, "top", "aop1688", "lazada"), ""))
+			if test.code == "" {
+				require.Equal(t, test.to, c.API().Name)
+			}
+		})
+	}
+}
