@@ -23,7 +23,9 @@ func TestVerify(t *testing.T) {
 	suspended.Status = platform.Suspended
 	other := newApp("other")
 	other.Credentials[0].Environment = platform.Sandbox
-	f := newFixture(t, platform.Catalog{}, newApp("one"), two, rotated, suspended, other,
+	withdrawn := newApp("withdrawn", withSecret("top", "hmac-sha256", production))
+	withdrawn.Dialects = nil
+	f := newFixture(t, platform.Catalog{}, newApp("one"), two, rotated, suspended, other, withdrawn,
 		newApp("top", withSecret("top", "hmac-sha256", production)))
 
 	for _, test := range []struct {
@@ -52,6 +54,7 @@ func TestVerify(t *testing.T) {
 		{"dialect with the secret of op1", signer{key: "top", dialect: "top", method: "hmac-sha256", number: 1}, rule(t, production, "op1", "top"), "signature_invalid"},
 		{"dialect downgraded", signer{key: "top", dialect: "top", method: "md5", number: 2}, rule(t, production, "op1", "top"), "dialect_not_allowed"},
 		{"dialect not on the route", signer{key: "top", dialect: "top", method: "hmac-sha256", number: 2}, rule(t, production), "signature_missing"},
+		{"dialect withdrawn", signer{key: "withdrawn", dialect: "top", method: "hmac-sha256", number: 2}, rule(t, production, "op1", "top"), "dialect_not_allowed"},
 		{"dialect not of the app", signer{key: "one", dialect: "top", method: "hmac-sha256"}, rule(t, production, "op1", "top"), "dialect_not_allowed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -64,6 +67,37 @@ func TestVerify(t *testing.T) {
 			if r != nil {
 				require.Equal(t, StageSignature, r.Stage)
 				require.NotContains(t, r.Detail, string(secretOf("one", 1)))
+			}
+		})
+	}
+}
+
+// TestSharedParameterNames: a call that could be of two dialects is the one's
+// whose key of the app made the signature.
+func TestSharedParameterNames(t *testing.T) {
+	jd, hmac, md5 := withSecret("jd", "md5", platform.Production), withSecret("top", "hmac-sha256", platform.Production), withSecret("top", "md5", platform.Production)
+	f := newFixture(t, platform.Catalog{}, newApp("jd", jd), newApp("hmac", jd, hmac), newApp("md5", jd, md5),
+		newApp("neither"), newApp("pdd", withSecret("pdd", "md5", platform.Production)))
+	const asTop = "/router?method=a.b&sign_method=md5&timestamp=2026-03-04+13%3A06%3A07"
+	for _, test := range []struct {
+		name, target string
+		s            signer
+		code         string
+	}{
+		{"no key of the other", asTop, signer{key: "jd", dialect: "jd", number: 2}, ""},
+		{"the other has another method", asTop, signer{key: "hmac", dialect: "jd", number: 2}, ""},
+		{"the other has another secret", asTop, signer{key: "md5", dialect: "jd", number: 2}, ""},
+		{"the other's key", asTop, signer{key: "md5", dialect: "top", method: "md5", number: 3}, ""},
+		{"a wrong secret", asTop, signer{key: "md5", secretKey: "jd", dialect: "jd", number: 2}, "signature_invalid"},
+		{"no key of either", asTop, signer{key: "neither", dialect: "jd", number: 2}, "dialect_not_allowed"},
+		{"the other names another app", "/router?app_key=pdd&method=a.b&v=2", signer{key: "jd", secretKey: "pdd", dialect: "pdd", number: 2}, "dialect_not_allowed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCall()
+			requireCode(t, test.code, f.verify(c, f.sign(test.s, "GET", test.target, ""), rule(t, platform.Production, "top", "jd", "doudian", "pdd")))
+			if test.code == "" {
+				require.Equal(t, test.s.dialect, c.Claim.Dialect)
+				require.Equal(t, test.s.key, c.App().Key)
 			}
 		})
 	}
@@ -296,3 +330,16 @@ func TestEveryCodeIsDistinct(t *testing.T) {
 	require.ErrorIs(t, unavailable(StageRate, cause), cause)
 	require.EqualError(t, refuse(StageIP, IPDenied, "no"), "ip_denied: no")
 }
+// TestDialectThatOnlyOpenIPKnows: what recognised the app is not taken for what
+// the route lets calls be signed with.
+func TestDialectThatOnlyOpenIPKnows(t *testing.T) {
+	f := newFixture(t, platform.Catalog{}, newApp("ak", withSecret("top", "hmac-sha256", platform.Production)))
+	c, r := newCall(), f.sign(signer{key: "ak", dialect: "top", method: "hmac-sha256", number: 2}, "GET", "/v1/orders?method=a.b", "")
+	require.NoError(t, f.Identify(t.Context(), c, r, rule(t, platform.Production, "op1", "top").Dialects))
+	requireCode(t, "", f.CheckIP(c, nil))
+	wants := rule(t, platform.Production)
+	require.NoError(t, f.Identify(t.Context(), c, r, wants.Dialects))
+	requireCode(t, "dialect_not_allowed", f.Verify(c, r, wants))
+	require.False(t, c.Verified)
+}
+
