@@ -113,6 +113,12 @@ func TestUnknownAppIsVerifiedToo(t *testing.T) {
 	requireCode(t, "timestamp_out_of_range", f.verify(newCall(), old, rule(t, platform.Production)))
 	requireCode(t, "timestamp_out_of_range", f.verify(newCall(), known, rule(t, platform.Production)))
 
+	for app, secret := range map[string]string{"nobody": "ak", "ak": "other"} {
+		twice := f.sign(signer{key: app, secretKey: secret, token: "at"}, "GET", "/v1/orders", "")
+		twice.Header.Add("Authorization", "Basic YTpi")
+		requireCode(t, "request_malformed", f.verify(newCall(), twice, rule(t, platform.Production)))
+	}
+
 	decoy, err := signing.NewSigningSecret(signing.Op1, "", bytes.Repeat([]byte("decoy"), 16))
 	require.NoError(t, err)
 	plain := f.sign(signer{key: "ak"}, "GET", "/v1/orders", "")
@@ -182,6 +188,19 @@ func TestReplay(t *testing.T) {
 	requireCode(t, "nonce_reused", f.verify(newCall(), f.sign(signer{key: "ak"}, "POST", "/v1/orders", "{}"), rule(t, platform.Production)))
 }
 
+// TestReplayWithoutTime: a call that carries no time is remembered from when it
+// came, for the whole window of its dialect.
+func TestReplayWithoutTime(t *testing.T) {
+	f := newFixture(t, platform.Catalog{}, newApp("ak", withSecret("aop1688", "hmac-sha1", platform.Production)))
+	r := f.sign(signer{key: "ak", dialect: "aop1688", number: 2}, "GET", "/openapi/param2/1/shop/product.list/ak", "")
+	wants := rule(t, platform.Production, "aop1688")
+	c := newCall()
+	requireCode(t, "", f.verify(c, r, wants))
+	require.Zero(t, c.Claim.Time, "the SDK sends none")
+	f.now = start.Add(15 * time.Minute)
+	requireCode(t, "nonce_reused", f.verify(newCall(), r, wants))
+}
+
 func TestForgeriesSpendNothing(t *testing.T) {
 	ledger := newLedger(limit.NonceOptions{})
 	f := newFixture(t, platform.Catalog{}, newApp("ak"))
@@ -222,6 +241,7 @@ func TestSecondSignatureStage(t *testing.T) {
 	f := newFixture(t, platform.Catalog{}, newApp("ak"))
 	c, r := newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/orders", "")
 	requireCode(t, "", f.verify(c, r, rule(t, platform.Production)))
+	f.now = start.Add(time.Hour) // what stands between the stages may take its time
 	requireCode(t, "", f.Verify(c, r, rule(t, platform.Production, "top", "op1")))
 	requireCode(t, "environment_mismatch", f.Verify(c, r, rule(t, platform.Sandbox)))
 	requireCode(t, "dialect_not_allowed", f.Verify(c, r, rule(t, platform.Production, "top")))
@@ -314,6 +334,7 @@ func TestWhitelistOfADialectThatOpenIPDoesNotKnow(t *testing.T) {
 		wants := rule(t, platform.Production, "op1", "top")
 		require.NoError(t, f.Identify(t.Context(), c, r, wants.Dialects))
 		requireCode(t, code, f.Verify(c, r, wants))
+		require.Equal(t, code == "", c.Verified, "the signature is checked after the whitelist")
 	}
 }
 
