@@ -338,19 +338,6 @@ func TestWhitelistOfADialectThatOpenIPDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestEveryCodeIsDistinct(t *testing.T) {
-	seen := map[string]bool{}
-	for i, c := range Codes {
-		require.Equal(t, i, c.Index())
-		require.False(t, seen[c.Name], c.Name)
-		require.NotEmpty(t, c.Title)
-		require.GreaterOrEqual(t, c.Status, 400)
-		seen[c.Name] = true
-	}
-	cause := errors.New("cause")
-	require.ErrorIs(t, unavailable(StageRate, cause), cause)
-	require.EqualError(t, refuse(StageIP, IPDenied, "no"), "ip_denied: no")
-}
 // TestDialectThatOnlyOpenIPKnows: what recognised the app is not taken for what
 // the route lets calls be signed with.
 func TestDialectThatOnlyOpenIPKnows(t *testing.T) {
@@ -364,3 +351,17 @@ func TestDialectThatOnlyOpenIPKnows(t *testing.T) {
 	require.False(t, c.Verified)
 }
 
+func TestEveryCodeIsDistinct(t *testing.T) {
+	seen := map[string]bool{}
+	require.Contains(t, Codes, IPDenied)
+	for i, c := range Codes {
+		require.Equal(t, i, c.Index())
+		require.False(t, seen[c.Name], c.Name)
+		require.NotEmpty(t, c.Title)
+		require.GreaterOrEqual(t, c.Status, 400)
+		seen[c.Name] = true
+	}
+	cause := errors.New("cause")
+	require.ErrorIs(t, unavailable(StageRate, cause), cause)
+	require.EqualError(t, refuse(StageIP, IPDenied, "no"), "ip_denied: no")
+}
