@@ -198,6 +198,7 @@ func TestCacheIsBounded(t *testing.T) {
 		apps[i] = newApp("ak" + string(rune('a'+i%26)) + time.Duration(i).String())
 	}
 	f := newFixture(t, platform.Catalog{}, apps...)
+	require.EqualValues(t, DefaultApps, f.apps.cache.GetMaximum())
 	f.open(Options{Apps: 50})
 	for _, a := range apps {
 		f.lookUp(a.Key)
@@ -296,11 +297,53 @@ func TestBadCatalogKeepsTheGoodOne(t *testing.T) {
 	require.ErrorIs(t, f.ReloadCatalog(t.Context()), errDown)
 	require.ErrorIs(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangeCatalog}), errDown)
 	f.reader.set(func(r *reader) { r.err = nil })
+	f.reader.set(func(r *reader) {
+		r.catalog.APIs = []platform.API{onlineAPI("GET", "/v1/b", "a", "basic"), onlineAPI("GET", "/v1/b", "b", "basic")}
+	})
+	require.ErrorContains(t, f.ReloadCatalog(t.Context()), "share GET /v1/b")
 	requireCode(t, "", f.call(newCall(), f.sign(signer{key: "ak"}, "GET", "/v1/a", ""), rule(t, platform.Production), ""))
 	require.Equal(t, []string{"ok"}, f.calls)
 
 	f.reader.set(func(r *reader) { r.err = errDown })
 	_, err := New(t.Context(), Options{Store: f.reader})
+	require.ErrorIs(t, err, errDown)
+}
+
+// TestReloadMissesNothing: after it, what changed unseen is in force; where it
+// fails, apps that called go on.
+func TestReloadMissesNothing(t *testing.T) {
+	f := newFixture(t, platform.Catalog{APIs: []platform.API{onlineAPI("GET", "/v1/a", "a", "basic")}}, newApp("ak"), newApp("other"))
+	refusal := func(key, path string) *Refusal {
+		return f.call(newCall(), f.sign(signer{key: key}, "GET", path, ""), rule(t, platform.Production), "")
+	}
+	requireCode(t, "", refusal("ak", "/v1/a"))
+	requireCode(t, "", refusal("other", "/v1/a"))
+	suspended := newApp("ak")
+	suspended.Status = platform.Suspended
+	f.reader.set(func(r *reader) {
+		r.apps["ak"], r.err = suspended, errDown
+		r.catalog.APIs = []platform.API{onlineAPI("GET", "/v1/b", "b", "basic")}
+	})
+	require.ErrorIs(t, f.Reload(t.Context()), errDown)
+	requireCode(t, "", refusal("ak", "/v1/a"))
+	f.reader.set(func(r *reader) { r.err = nil })
+	require.NoError(t, f.Reload(t.Context()))
+	requireCode(t, "app_suspended", refusal("ak", "/v1/b"))
+	requireCode(t, "", refusal("other", "/v1/b"))
+	requireCode(t, "api_unknown", refusal("other", "/v1/a"))
+}
+
+// TestAppByKey: who asks can tell an app that does not exist from a store that
+// does not answer.
+func TestAppByKey(t *testing.T) {
+	f := newFixture(t, platform.Catalog{}, newApp("ak"))
+	a, err := f.AppByKey(t.Context(), "ak")
+	require.NoError(t, err)
+	require.Equal(t, "app_ak", a.ID)
+	_, err = f.AppByKey(t.Context(), "nobody")
+	require.ErrorIs(t, err, platform.ErrNotFound)
+	f.reader.set(func(r *reader) { r.err = errDown })
+	_, err = f.AppByKey(t.Context(), "later")
 	require.ErrorIs(t, err, errDown)
 }
 
