@@ -435,6 +435,35 @@ func TestParamReplayID(t *testing.T) {
 	}
 }
 
+// TestReplayOfAWholeRequest: where the signature leaves parts of a call open, two
+// calls are the same only if all of their parts are.
+func TestReplayOfAWholeRequest(t *testing.T) {
+	flip := func(s string) string { return s[:len(s)-1] + "~" }
+	for _, dialect := range []string{"doudian", "shopee"} {
+		r := signedParams(t, dialect, "", "topsecret")
+		c, err := claimOf(t, dialect, r)
+		require.NoError(t, err)
+		seen := map[string]string{}
+		for name, change := range map[string]func(r *Request){
+			"as it is":               func(*Request) {},
+			"method":                 func(r *Request) { r.Method = "HEAD" },
+			"path":                   func(r *Request) { r.Path = flip(r.Path) },
+			"query":                  func(r *Request) { r.RawQuery = flip(r.RawQuery) },
+			"body":                   func(r *Request) { r.Body = []byte(flip(string(r.Body))) },
+			"method runs into path":  func(r *Request) { r.Method, r.Path = r.Method+r.Path[:1], r.Path[1:] },
+			"path runs into query":   func(r *Request) { r.Path, r.RawQuery = r.Path+r.RawQuery[:1], r.RawQuery[1:] },
+			"query runs into body":   func(r *Request) { r.RawQuery, r.Body = r.RawQuery+string(r.Body), nil },
+			"as it is, without body": func(r *Request) { r.Body = nil },
+		} {
+			changed := *r
+			change(&changed)
+			id := string(c.ReplayID(nil, &changed))
+			require.Empty(t, seen[id], "%s: %s", dialect, name)
+			seen[id] = name
+		}
+	}
+}
+
 func TestParamStrip(t *testing.T) {
 	tests := []struct {
 		name, dialect string
