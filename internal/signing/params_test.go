@@ -370,6 +370,7 @@ func TestDewuStringToSign(t *testing.T) {
 	require.NoError(t, err)
 	tests := map[string]string{
 		`"x y*~"`:                         "x+y*%7E",
+		`"azAZ09.-_@[^{/:"`:               "azAZ09.-_%40%5B%5E%7B%2F%3A",
 		`"\u4e2d\/\n\ud83d\ude00"`:        "%E4%B8%AD%2F%0A%F0%9F%98%80",
 		`12345678901234567890`:            "12345678901234567890",
 		`1.50`:                            "1.50",
