@@ -312,13 +312,13 @@ func TestParamTimeWindow(t *testing.T) {
 func TestBlankValues(t *testing.T) {
 	const (
 		day   = "timestamp2024-03-01 12:30:45"
-		blank = "&e=&t=%1C%E3%80%80&n=%C2%A0" // U+001C and U+3000 are space to Java, U+00A0 is not
+		blank = "&e=&t=%09%0D%1C%E3%80%80&n=%C2%A0" // U+001C and U+3000 are space to Java, U+00A0 is not
 	)
 	query := "/rest?method=m&app_key=ak&timestamp=2024-03-01+12%3A30%3A45" + blank + "&sign="
 	for text, want := range map[string]bool{
-		"app_keyakmethodmn\u00a0" + day:             true,  // all blanks dropped
-		"app_keyakemethodmn\u00a0t\x1c\u3000" + day: true,  // all kept
-		"app_keyakemethodmn\u00a0" + day:            false, // only the empty one kept
+		"app_keyakmethodmn\u00a0" + day:                 true,  // all blanks dropped
+		"app_keyakemethodmn\u00a0t\t\r\x1c\u3000" + day: true,  // all kept
+		"app_keyakemethodmn\u00a0" + day:                false, // only the empty one kept
 	} {
 		for _, dialect := range []string{"top", "jd"} {
 			err := checkParams(t, dialect, "md5", "S", call("GET", query+md5Hex("S"+text+"S"), "", ""), noon)
