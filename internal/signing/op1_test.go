@@ -290,9 +290,12 @@ func TestOp1Refuses(t *testing.T) {
 		"digest header twice": {ErrMalformed, func(r *Request) { r.Header.Add(headerDigest, r.Header.Get(headerDigest)) }},
 		"digest of sha-512":   {ErrMalformed, func(r *Request) { r.Header.Set(headerDigest, "sha-512=:AAAA:") }},
 		"digest without end":  {ErrMalformed, func(r *Request) { r.Header.Set(headerDigest, strings.TrimSuffix(r.Header.Get(headerDigest), ":")) }},
-		"digest empty":        {ErrMalformed, func(r *Request) { r.Header.Set(headerDigest, "sha-256=:") }},
-		"another body":        {ErrDigest, func(r *Request) { r.Body = []byte(`{"sku":"B"}`) }},
-		"body dropped":        {ErrDigest, func(r *Request) { r.Body, r.ContentLength = nil, 0 }},
+		"digest without name": {ErrMalformed, func(r *Request) {
+			r.Header.Set(headerDigest, strings.TrimPrefix(r.Header.Get(headerDigest), digestPrefix))
+		}},
+		"digest empty": {ErrMalformed, func(r *Request) { r.Header.Set(headerDigest, "sha-256=:") }},
+		"another body": {ErrDigest, func(r *Request) { r.Body = []byte(`{"sku":"B"}`) }},
+		"body dropped": {ErrDigest, func(r *Request) { r.Body, r.ContentLength = nil, 0 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := signedBy(t, "op1", post(), p, 0)
