@@ -95,6 +95,10 @@ func TestRFC9421Refuses(t *testing.T) {
 		"digest of md5 alone":  {ErrMalformed, header(headerDigest, "md5=:AAAA:")},
 		"digest not a dict":    {ErrMalformed, header(headerDigest, "sha-256")},
 		"digest sha-256 twice": {ErrMalformed, func(r *Request) { r.Header.Add(headerDigest, r.Header.Get(headerDigest)) }},
+		"digest sha-512 twice": {ErrMalformed, header(headerDigest, "sha-512=:"+strings.Repeat("A", 86)+"==:, sha-512=:"+strings.Repeat("A", 86)+"==:")},
+		"digest without end":   {ErrMalformed, header(headerDigest, "sha-256=:"+strings.Repeat("A", 43)+"=")},
+		"digest as a string":   {ErrMalformed, header(headerDigest, `sha-256="`+strings.Repeat("A", 43)+`="`)},
+		"text after a digest":  {ErrMalformed, header(headerDigest, "sha-256=:"+strings.Repeat("A", 43)+"=: x")},
 		"another body":         {ErrDigest, func(r *Request) { r.Body = []byte("x") }},
 		"only op1's":           {ErrMissing, header(headerInput, `op=();tag="op1"`)},
 		"repeated query-param": {ErrMalformed, func(r *Request) {
