@@ -185,6 +185,69 @@ func TestRFC9421QueryParam(t *testing.T) {
 	}, "\n"), string(base))
 }
 
+// TestBaseOfComponents: what each component stands for (RFC 9421, sections 2.1
+// and 2.2). A signature covers no more than this text.
+func TestBaseOfComponents(t *testing.T) {
+	full := &Request{Method: "POST", Scheme: "https", Authority: "AZ.Example.com:443", Path: "/a%2Fb", RawQuery: "b=%41&&a=", Header: http.Header{"X-A": {" 1\t", "2, 3"}}}
+	plain := &Request{Method: "get", Scheme: "http", Authority: "example.com:443", Header: http.Header{}}
+	http80 := &Request{Scheme: "http", Authority: "[::1]:80"}
+	https := &Request{Scheme: "https", Authority: "example.com:443"}
+	for _, test := range []struct {
+		r          *Request
+		name, want string
+	}{
+		{full, "@method", "POST"},
+		{plain, "@method", "get"},
+		{full, "@authority", "az.example.com"},
+		{https, "@authority", "example.com"},
+		{plain, "@authority", "example.com:443"},
+		{http80, "@authority", "[::1]"},
+		{full, "@scheme", "https"},
+		{full, "@path", "/a%2Fb"},
+		{plain, "@path", "/"},
+		{full, "@query", "?b=%41&&a="},
+		{plain, "@query", "?"},
+		{full, "@request-target", "/a%2Fb?b=%41&&a="},
+		{plain, "@request-target", "/"},
+		{full, "@target-uri", "https://az.example.com/a%2Fb?b=%41&&a="},
+		{https, "@target-uri", "https://example.com/"},
+		{full, "host", "AZ.Example.com:443"},
+		{full, "x-a", "1, 2, 3"},
+	} {
+		base, err := appendBase(nil, test.r, `"`+test.name+`"`, "()", false)
+		require.NoError(t, err, test.name)
+		require.Equal(t, `"`+test.name+`": `+test.want+"\n"+`"@signature-params": ()`, string(base))
+	}
+}
+
+// TestQueryParamRefuses: a parameter that cannot be told for sure is not signed.
+func TestQueryParamRefuses(t *testing.T) {
+	for _, test := range []struct {
+		component, query string
+		want             error
+		says             string
+	}{
+		{`"@query-param";req`, "a=1", ErrMalformed, "write "},
+		{`"@query-param";"a"`, "a=1", ErrMalformed, "write "},
+		{`"@query-param";name=`, "a=1", ErrMalformed, "write "},
+		{`"@query-param";name="`, "a=1", ErrMalformed, "must read"},
+		{`"@query-param";name=a`, "a=1", ErrMalformed, "write "},
+		{`"@query-param";name=aa"`, "a=1", ErrMalformed, "must read"},
+		{`"@query-param";name="a";req`, "a=1", ErrMalformed, "write "},
+		{`"@query-param";name="%z"`, "%25z=1", ErrMalformed, "has a bad escape"},
+		{`"@query-param";name="a"`, "a=%z", ErrMalformed, "has a bad escape"},
+		{`"@query-param";name="a"`, "a=1&%61=1", ErrMalformed, "occurs twice"},
+		{`"@query-param";name="a"`, "b=1", ErrInvalid, "does not carry"},
+	} {
+		_, err := appendBase(nil, &Request{RawQuery: test.query}, test.component, "()", false)
+		require.ErrorIs(t, err, test.want, test.component)
+		require.ErrorContains(t, err, test.says, test.component)
+	}
+	base, err := appendBase(nil, &Request{RawQuery: "v=azAZ09*-._%7E@[`{/:"}, `"@query-param";name="v"`, "()", false)
+	require.NoError(t, err)
+	require.Contains(t, string(base), `"v": azAZ09*-._%7E%40%5B%60%7B%2F%3A`+"\n", "all but these are escaped")
+}
+
 // httpCall is r as the standard library has it.
 func httpCall(t *testing.T, r *Request) *http.Request {
 	t.Helper()
