@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"math/big"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -68,6 +69,8 @@ func TestPublicKeyRefuses(t *testing.T) {
 	good, err := testRSA()
 	require.NoError(t, err)
 
+	long := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), maxRSABits, 1), E: 65537}
+	longDER, longErr := x509.MarshalPKIXPublicKey(long)
 	shortDER, shortErr := x509.MarshalPKIXPublicKey(&short.PublicKey)
 	curveDER, curveErr := x509.MarshalPKIXPublicKey(&curve.PublicKey)
 	privateDER, privateErr := x509.MarshalPKCS8PrivateKey(good)
@@ -80,6 +83,7 @@ func TestPublicKeyRefuses(t *testing.T) {
 		"PKCS #1":      {pemOf(t, "RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&good.PublicKey), nil), "pubout"},
 		"private":      {pemOf(t, "PRIVATE KEY", privateDER, privateErr), "public key alone"},
 		"1024 bits":    {pemOf(t, "PUBLIC KEY", shortDER, shortErr), "2048"},
+		"4097 bits":    {pemOf(t, "PUBLIC KEY", longDER, longErr), "2048 to 4096 bits"},
 		"ECDSA":        {pemOf(t, "PUBLIC KEY", curveDER, curveErr), "Ed25519"},
 		"not a key":    {pemOf(t, "PUBLIC KEY", []byte("hello"), nil), "PKIX"},
 		"only a label": {[]byte("-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n"), "PKIX"},
@@ -96,8 +100,18 @@ func TestPublicKeyRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "Ed25519")
 	_, err = NewSigningPrivateKey([]byte("hello"))
 	require.ErrorContains(t, err, "BEGIN PRIVATE KEY")
+	_, err = NewSigningPrivateKey(pemOf(t, "PUBLIC KEY", longDER, nil))
+	require.ErrorContains(t, err, "BEGIN PRIVATE KEY")
 	_, err = NewSigningPrivateKey(pemOf(t, "PRIVATE KEY", []byte("hello"), nil))
 	require.ErrorContains(t, err, "PKCS #8")
+}
+
+// TestRSABits: a key of either bound is taken.
+func TestRSABits(t *testing.T) {
+	for bits, want := range map[int]bool{2047: false, 2048: true, 4096: true, 4097: false} {
+		err := checkRSA(&rsa.PublicKey{N: new(big.Int).SetBit(new(big.Int), bits-1, 1)})
+		require.Equal(t, want, err == nil, "%d bits: %v", bits, err)
+	}
 }
 
 func TestHMACMatchesStandardLibrary(t *testing.T) {
