@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha512"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -36,7 +37,8 @@ func TestRFC9421Accepts(t *testing.T) {
 		"nonce and tag": func(r *Request) {
 			resign(t, r, p, "x", bodyList, genericParams+`;nonce="a.b=";tag="app";alg="hmac-sha256"`)
 		},
-		"key number": func(r *Request) { resign(t, r, p, "x", bodyList, `;created=1700000000;keyid="ak_1#1"`) },
+		"expires at once": func(r *Request) { resign(t, r, p, "x", bodyList, genericParams+`;expires=1700000000`) },
+		"key number":      func(r *Request) { resign(t, r, p, "x", bodyList, `;created=1700000000;keyid="ak_1#1"`) },
 		"beside op1's": func(r *Request) {
 			resign(t, r, p, "x", bodyList, genericParams)
 			r.Header.Add(headerInput, `op=("@method");tag="op1"`)
@@ -49,6 +51,7 @@ func TestRFC9421Accepts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := signedBy(t, "rfc9421", post(), p, 0)
+			require.Contains(t, r.Header.Get(headerInput), `;alg="hmac-sha256"`)
 			change(r)
 			c, _, err := admit(set, r, Options{Now: testNow}, p.key)
 			require.NoError(t, err)
@@ -64,6 +67,10 @@ func TestRFC9421Refuses(t *testing.T) {
 	anew := func(list, params string) func(r *Request) {
 		return func(r *Request) { resign(t, r, p, "sig1", list, params) }
 	}
+	var distinct strings.Builder
+	for i := range maxComponents + 1 {
+		fmt.Fprintf(&distinct, `"x-%d" `, i)
+	}
 	header := func(name, value string) func(r *Request) {
 		return func(r *Request) { r.Header.Set(name, value) }
 	}
@@ -76,6 +83,8 @@ func TestRFC9421Refuses(t *testing.T) {
 		"expired":              {ErrTimestamp, anew(bodyList, `;created=1699999990;expires=1699999999;keyid="ak_1"`)},
 		"expires before":       {ErrMalformed, anew(bodyList, `;created=1700000000;expires=1699999999;keyid="ak_1"`)},
 		"no keyid":             {ErrMalformed, anew(bodyList, `;created=1700000000`)},
+		"unknown parameter":    {ErrMalformed, anew(bodyList, genericParams+`;x=1`)},
+		"parameter twice":      {ErrMalformed, anew(bodyList, genericParams+`;keyid="ak_2"`)},
 		"no method":            {ErrInvalid, anew(strings.Replace(bodyList, `"@method" `, "", 1), genericParams)},
 		"no authority":         {ErrInvalid, anew(strings.Replace(bodyList, `"@authority" `, "", 1), genericParams)},
 		"path alone":           {ErrInvalid, anew(strings.Replace(bodyList, `"@query" `, "", 1), genericParams)},
@@ -83,6 +92,7 @@ func TestRFC9421Refuses(t *testing.T) {
 		"no authorization":     {ErrInvalid, anew(strings.Replace(bodyList, ` "authorization"`, "", 1), genericParams)},
 		"component twice":      {ErrMalformed, anew(bodyList+` "@path"`, genericParams)},
 		"many components":      {ErrMalformed, header(headerInput, "sig1=("+strings.Repeat(`"a" `, 65)+");created=1")},
+		"65 components":        {ErrMalformed, header(headerInput, "sig1=("+distinct.String()+")"+genericParams)},
 		"unknown component":    {ErrMalformed, header(headerInput, `sig1=("@status" "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
 		"component parameter":  {ErrMalformed, header(headerInput, `sig1=("content-type";sf "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
 		"bad query-param":      {ErrMalformed, header(headerInput, `sig1=("@query-param" "@method" "@authority" "@path" "@query" "content-digest" "authorization")`+genericParams)},
@@ -114,6 +124,35 @@ func TestRFC9421Refuses(t *testing.T) {
 			require.True(t, reasoned(err))
 		})
 	}
+}
+
+// TestRFC9421ReplayID: the nonce tells calls apart where there is one, else the
+// signature does.
+func TestRFC9421ReplayID(t *testing.T) {
+	p := secretPair(t, "rfc9421", "", testSecret, 1)
+	id := func(list, params string) string {
+		r := signedBy(t, "rfc9421", post(), p, 0)
+		resign(t, r, p, "x", list, params)
+		c, _, err := admit(mustSet(t, "rfc9421"), r, Options{Now: testNow}, p.key)
+		require.NoError(t, err)
+		return string(c.ReplayID(nil, r))
+	}
+	const nonce = `;nonce="` + testNonce + `"`
+	require.Equal(t, "r:"+testNonce, id(bodyList, genericParams+nonce))
+	require.Equal(t, "r:"+testNonce, id(fullList+` "content-digest" "authorization"`, genericParams+nonce))
+	require.Len(t, id(bodyList, genericParams), 32)
+	require.NotEqual(t, id(bodyList, genericParams), id(fullList+` "content-digest" "authorization"`, genericParams))
+}
+
+// TestRFC9421KeyID: a "#" that no number follows is a part of the app key.
+func TestRFC9421KeyID(t *testing.T) {
+	p := secretPair(t, "rfc9421", "", testSecret, 1)
+	r := signedBy(t, "rfc9421", post(), p, 0)
+	resign(t, r, p, "x", bodyList, `;created=1700000000;keyid="shop#main"`)
+	c, _, err := admit(mustSet(t, "rfc9421"), r, Options{Now: testNow}, p.key)
+	require.NoError(t, err)
+	require.Equal(t, "shop#main", c.AppKey)
+	require.Zero(t, c.KeyNumber)
 }
 
 func TestRFC9421SHA512(t *testing.T) {
