@@ -307,6 +307,63 @@ func TestOp1Refuses(t *testing.T) {
 	}
 }
 
+func TestKeyNumbers(t *testing.T) {
+	for id, want := range map[string]int{"ak": 0, "ak#1": 1, "ak#9": 9, "ak#10": 10, "ak#999": 999} {
+		appKey, n, ok := keyNumber(id)
+		require.True(t, ok, id)
+		require.Equal(t, "ak", appKey)
+		require.Equal(t, want, n)
+	}
+	for _, id := range []string{"", "#1", "ak#", "ak#0", "ak#01", "ak#-1", "ak#+1", "ak#1000", "ak#1#2", "ak#1 "} {
+		_, _, ok := keyNumber(id)
+		require.False(t, ok, id)
+	}
+}
+
+// TestSignHeaderRefuses: what no verifier could read is not signed.
+func TestSignHeaderRefuses(t *testing.T) {
+	p := secretPair(t, "rfc9421", "", testSecret, 1)
+	for _, test := range []struct {
+		appKey, nonce string
+		number        int
+		says          string
+	}{
+		{`a"b`, testNonce, 0, "app key"},
+		{`a\b`, testNonce, 0, "app key"},
+		{"a#1", testNonce, 0, "app key"},
+		{"ak", testNonce, 1000, "app key"},
+		{"ak", testNonce, -1, "app key"},
+		{"ak", `a"b`, 0, "nonce"},
+		{"ak", "a\nb", 0, "nonce"},
+	} {
+		_, err := Sign("rfc9421", get(), Credentials{AppKey: test.appKey, KeyNumber: test.number, Key: p.signing}, testNow, test.nonce)
+		require.ErrorContains(t, err, "the "+test.says+" must be printable")
+	}
+	twice := get()
+	twice.Header["Content-Type"] = []string{"a/b", "a/c"}
+	_, err := Sign("rfc9421", twice, Credentials{AppKey: "ak", Key: p.signing}, testNow, testNonce)
+	require.ErrorIs(t, err, errTwice)
+}
+
+// TestSignTakesTheBodysDigest: a digest that came with the request gives way to
+// that of the body, if there is one.
+func TestSignTakesTheBodysDigest(t *testing.T) {
+	p := secretPair(t, "op1", "", testSecret, 1)
+	const other = "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:"
+	full, none, unread := post(), post(), post()
+	full.BodyRead = false
+	none.Body, none.ContentLength = nil, 0
+	unread.Body, unread.BodyRead = nil, false
+	for _, r := range []*Request{full, none, unread} {
+		r.Header.Set(headerDigest, other)
+	}
+	signed := signedBy(t, "op1", full, p, 0)
+	_, _, err := admit(mustSet(t, "op1"), signed, Options{Now: testNow}, p.key)
+	require.NoError(t, err)
+	require.NotContains(t, signedBy(t, "op1", none, p, 0).Header, headerDigest)
+	require.Equal(t, other, signedBy(t, "op1", unread, p, 0).Header.Get(headerDigest))
+}
+
 func TestOp1BodyNeedsDigest(t *testing.T) {
 	p := secretPair(t, "op1", "", testSecret, 1)
 	r := signedBy(t, "op1", get(), p, 0)
@@ -519,6 +576,9 @@ func flip(t *rapid.T, r *Request, everyHeader bool) {
 }
 
 func TestNonceAlphabet(t *testing.T) {
+	for length, want := range map[int]bool{0: false, 15: false, 16: true, 64: true, 65: false} {
+		require.Equal(t, want, nonceOK(strings.Repeat("a", length)), length)
+	}
 	for b := range 256 {
 		want := slices.Contains([]byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"), byte(b))
 		require.Equal(t, want, nonceOK(testNonce+string([]byte{byte(b)})), "byte %q", b)
