@@ -170,6 +170,20 @@ func TestIdentityOnPartsOfTheGate(t *testing.T) {
 	}
 }
 
+// TestGateOfSingleDirectives: open_ip may be left out, and what stays checks all
+// the same.
+func TestGateOfSingleDirectives(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, "open_sign production\n open_scope\n open_rate\n reverse_proxy UPSTREAM")
+	app, c := w.app(platform.Production, "trade")
+	require.Equal(t, http.StatusOK, w.do(c.request(t, "GET", "/v1/orders/7", "")).Code)
+	require.Len(t, reserved(one(t, got).header), 5)
+	refused(t, w.do(c.request(t, "GET", "/v1/merchants/7", "")), http.StatusForbidden, "package_not_granted")
+	_, err := w.service.AddIP(t.Context(), "test", app.ID, "192.0.2.0/24", "")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, w.do(c.request(t, "GET", "/v1/products", "")).Code, "a whitelist is open_ip's to check")
+}
+
 func TestStagesFailClosed(t *testing.T) {
 	for name, site := range map[string]string{
 		"open_scope without open_sign": "open_scope",
