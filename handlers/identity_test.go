@@ -106,7 +106,7 @@ func TestIdentityOfTheUpstream(t *testing.T) {
 	w := newWorld(t, address, "open_gate production\n reverse_proxy UPSTREAM")
 	app, c := w.app(platform.Production, "trade")
 	rec := w.do(c.request(t, "GET", "/v1/orders/7?fields=all", "", "X-Kept", "yes",
-		"X-Open-App-Id", "forged", "x-open-user-id", "forged", "X-OPEN-ANYTHING", "forged", "X_Open_User_Id", "forged", "X-Open_Scopes", "forged",
+		"X-Open-App-Id", "forged", "x-open-user-id", "forged", "X-OPEN-ANYTHING", "forged", "X-Open-", "forged", "X_Open_User_Id", "forged", "X-Open_Scopes", "forged",
 		"Connection", "X-Open-App-Id, x-open-user-id, X-Hop", "X-Hop", "gone", "Connection", "X-Open-Request-Id"))
 	require.Equal(t, http.StatusOK, rec.Code, rec.Body)
 	s := one(t, got)

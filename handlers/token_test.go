@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-openplatform/openplatform/caddymodule"
+	"github.com/caddy-openplatform/openplatform/internal/limit"
 	"github.com/caddy-openplatform/openplatform/internal/oauth"
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 )
@@ -169,6 +170,29 @@ func TestDPoP(t *testing.T) {
 	s := one(t, got)
 	require.NotContains(t, s.header, "Authorization")
 	require.NotContains(t, s.header, "Dpop")
+}
+
+// TestEveryHeaderAtOnce: a call that has all that the gate can say gets all of it.
+func TestEveryHeaderAtOnce(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, "open_gate production\n reverse_proxy UPSTREAM")
+	app, c := w.app(platform.Production, "user")
+	user, token := w.token(app, "")
+	_, err := w.service.SetAPIStatus(t.Context(), "test", "user.get", "", platform.Deprecated, time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	_, err = w.service.PutPlan(t.Context(), "test", platform.Plan{Name: "limited", App: platform.Limits{Quota: limit.Quota{Day: 10}}})
+	require.NoError(t, err)
+	_, err = w.service.SetAppPlan(t.Context(), "test", app.ID, "limited")
+	require.NoError(t, err)
+	rec := w.do(c.request(t, "GET", "/v1/merchants/7", "", "Authorization", "Bearer "+token, "Connection", "X-Open-User-Id, X-Hop"))
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body)
+	for _, name := range []string{"X-Open-Request-Id", "Deprecation", "Sunset", "RateLimit", "RateLimit-Policy"} {
+		require.NotEmpty(t, rec.Header().Get(name), name)
+	}
+	s := one(t, got)
+	require.Equal(t, user, s.header.Get("X-Open-User-Id"))
+	require.Equal(t, "user", s.header.Get("X-Open-Scopes"))
+	require.Len(t, reserved(s.header), 7)
 }
 
 // TestDPoPAsSent: a proof is of the URL that the client knows, whatever a proxy
