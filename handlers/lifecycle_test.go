@@ -176,6 +176,10 @@ func TestGateStages(t *testing.T) {
 		`[{"handler":"open_scope"},{"handler":"open_sign","environment":"sandbox"}]`: "the stages of open_gate are open_scope, open_sign: list each once, in this order: open_sign, open_scope",
 		`[{"handler":"open_ip"},{"handler":"open_ip"}]`:                              "list each once, in this order: open_ip",
 		`[{"handler":"open_sign"}]`:                                                  "open_sign needs an environment",
+		`[{"handler":"open_sign","environment":"sandbox","buffer":-1}]`:              "must not be negative",
+		`[{"handler":"open_sign","environment":"sandbox","max_body":-1}]`:            "must not be negative",
+		`[{"handler":"open_sign","environment":"sandbox","skew":-1}]`:                "must not be negative",
+		`[{"handler":"open_sign","environment":"sandbox","skew":"25m1ns"}]`:          "skew must be at most 25m0s",
 	} {
 		err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}},"logging":{"logs":{"default":{"writer":{"output":"discard"}}}},
 			"apps":{"open_platform":{"storage":{"path":"`+t.TempDir()+`/op.db"}},
