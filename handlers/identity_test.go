@@ -118,6 +118,8 @@ func TestIdentityOfTheUpstream(t *testing.T) {
 	require.Equal(t, []string{"trade.order.get"}, s.header["X-Open-Api"])
 	require.Equal(t, []string{rec.Header().Get("X-Open-Request-Id")}, s.header["X-Open-Request-Id"])
 	require.Equal(t, "yes", s.header.Get("X-Kept"))
+	require.NotContains(t, rec.Header(), "Ratelimit", "no limit applies")
+	require.NotContains(t, rec.Header(), "Ratelimit-Policy")
 	require.Empty(t, s.header.Get("X-Hop"), "the client's other hop-by-hop headers stay its own affair")
 }
 
