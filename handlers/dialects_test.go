@@ -283,6 +283,8 @@ func TestTwoGates(t *testing.T) {
 	}
 	refused(t, w.do(c.request(t, "GET", "/v1/products", "")), http.StatusTooManyRequests, "rate_limited")
 	_, c = w.app(platform.Production)
+	require.Equal(t, http.StatusOK, w.do(c.request(t, "GET", "/v1/products", "")).Code, "the nonce is spent once, where no limit applies too")
+	one(t, got)
 	refused(t, w.do(c.request(t, "GET", "/v1/products", "", "X-Route", "sandbox")), http.StatusForbidden, "environment_mismatch")
 	refused(t, w.do(c.request(t, "GET", "/v1/products", "", "X-Route", "top")), http.StatusUnauthorized, "dialect_not_allowed")
 	require.Empty(t, got)
