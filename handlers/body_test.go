@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,8 @@ func TestBodies(t *testing.T) {
 		{"streamed, chunked, changed", 60_000, true, flip, 401, "digest_mismatch", true},
 		{"streamed, chunked, cut", 60_000, true, func(s string) string { return s[:30_000] }, 401, "digest_mismatch", true},
 		{"streamed, chunked, longer", 60_000, true, func(s string) string { return s + "x" }, 401, "digest_mismatch", true},
+		{"the largest", 64 << 10, false, nil, 200, "", true},
+		{"the largest, chunked", 64 << 10, true, nil, 200, "", true},
 		{"too large", 70_000, false, nil, 413, "body_too_large", false},
 		{"too large, chunked", 70_000, true, nil, 413, "body_too_large", true},
 	} {
@@ -92,25 +95,65 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// TestAnnouncedTooLarge: a body that says that it is too large is not read.
+func TestAnnouncedTooLarge(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:9", small)
+	_, c := w.app(platform.Production, "trade")
+	r := c.request(t, "POST", "/v1/orders", strings.Repeat("x", 64<<10+1))
+	var read atomic.Bool
+	r.Body = io.NopCloser(readFunc(func([]byte) (int, error) { read.Store(true); return 0, io.ErrUnexpectedEOF }))
+	refused(t, w.do(r), http.StatusRequestEntityTooLarge, "body_too_large")
+	require.False(t, read.Load())
+}
+
+// readFunc is a body that a function makes.
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestDefaultBuffer: without a word of it, a body of up to 1 MiB is checked before
+// the upstream hears of the call.
+func TestDefaultBuffer(t *testing.T) {
+	address, got := witness(t)
+	w := newWorld(t, address, "open_sign production\n open_scope\n reverse_proxy UPSTREAM")
+	_, c := w.app(platform.Production, "trade")
+	for size, streams := range map[int]bool{10: false, 1 << 20: false, 1<<20 + 1: true} {
+		body := strings.Repeat("x", size)
+		r := c.request(t, "POST", "/v1/orders", body)
+		setBody(r, []byte(flip(body)))
+		refused(t, w.do(r), http.StatusUnauthorized, "digest_mismatch")
+		if streams {
+			require.Error(t, one(t, got).err)
+		}
+		require.Empty(t, got, "%d bytes", size)
+	}
+}
+
 // flip changes the last byte.
 func flip(s string) string { return s[:len(s)-1] + "~" }
 
 // TestDialectsDoNotStream: what needs the whole body to be verified is refused
 // above the buffer.
 func TestDialectsDoNotStream(t *testing.T) {
-	address, got := witness(t)
-	w := newWorld(t, address, small)
-	app, _ := w.app(platform.Production, "trade")
-	c := w.dialect(app, "top", "hmac-sha256", platform.Production)
-	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
-	target := "/router?method=trade.order.add&v=3.0"
-	require.Equal(t, http.StatusOK, w.do(c.request(t, "POST", target, "a="+strings.Repeat("x", 500), form...)).Code)
-	one(t, got)
-	refused(t, w.do(c.request(t, "POST", target, "a="+strings.Repeat("x", 2000), form...)), http.StatusRequestEntityTooLarge, "body_too_large")
-	r := c.request(t, "POST", target, "a="+strings.Repeat("x", 2000), form...)
-	r.Body, r.ContentLength = io.NopCloser(onlyReader{r.Body}), -1
-	refused(t, w.do(r), http.StatusRequestEntityTooLarge, "body_too_large")
-	require.Empty(t, got)
+	for name, site := range map[string]string{
+		"open_gate": small, "no open_ip": strings.Replace(small, "open_gate", "open_sign", 1) + "\n open_scope",
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, got := witness(t)
+			w := newWorld(t, address, site)
+			app, _ := w.app(platform.Production, "trade")
+			c := w.dialect(app, "top", "hmac-sha256", platform.Production)
+			form := []string{"Content-Type", "application/x-www-form-urlencoded"}
+			target := "/router?method=trade.order.add&v=3.0"
+			require.Equal(t, http.StatusOK, w.do(c.request(t, "POST", target, "a="+strings.Repeat("x", 500), form...)).Code)
+			one(t, got)
+			refused(t, w.do(c.request(t, "POST", target, "a="+strings.Repeat("x", 2000), form...)), http.StatusRequestEntityTooLarge, "body_too_large")
+			r := c.request(t, "POST", target, "a="+strings.Repeat("x", 2000), form...)
+			r.Body, r.ContentLength = io.NopCloser(onlyReader{r.Body}), -1
+			refused(t, w.do(r), http.StatusRequestEntityTooLarge, "body_too_large")
+			require.Empty(t, got)
+		})
+	}
 }
 
 // TestStreamBesideDialects: an op1 call streams whatever its media type, and
