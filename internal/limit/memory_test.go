@@ -229,6 +229,18 @@ func TestTakeRefusesWhatItCannotCount(t *testing.T) {
 	}
 }
 
+func TestTakeCountsMaxChecks(t *testing.T) {
+	m := NewMemory(MemoryOptions{})
+	checks := make([]Check, MaxChecks)
+	for i := range checks {
+		checks[i] = Check{Key: Key{Scope: ScopeApp, App: uint64(i)}, Rate: Rate{Requests: 1, Period: time.Second}}
+	}
+	require.True(t, take(t, m, noon, checks...).Allowed)
+	for i := range checks {
+		require.False(t, take(t, m, noon, checks[i]).Allowed, "check %d is charged", i)
+	}
+}
+
 func TestClockJumps(t *testing.T) {
 	c := Check{Key: app1, Rate: Rate{Requests: 10, Period: 10 * time.Second}, Quota: Quota{Day: 25}}
 	t.Run("back: nothing given away, no long ban", func(t *testing.T) {
