@@ -1,7 +1,11 @@
 package oauth
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
+	"math/big"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -9,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -106,6 +112,30 @@ func TestBasicProperty(t *testing.T) {
 			t.Fatalf("%q %q became %v", id, secret, c)
 		}
 	})
+}
+
+// TestProofKeys: a key that is weak, or no public one, proves nothing.
+func TestProofKeys(t *testing.T) {
+	for bits, want := range map[int]bool{2047: false, 2048: true, 4096: true, 4097: false} {
+		key := &rsa.PublicKey{N: new(big.Int).SetBit(new(big.Int), bits-1, 1), E: 65537}
+		require.Equal(t, want, usableKey(&jose.JSONWebKey{Key: key}), "%d bits", bits)
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	require.True(t, usableKey(&jose.JSONWebKey{Key: public}))
+	require.False(t, usableKey(&jose.JSONWebKey{Key: private}))
+	require.False(t, usableKey(nil))
+
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	require.NoError(t, err)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: weak}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	require.NoError(t, err)
+	now := time.Unix(1_900_000_000, 0)
+	proof, err := jwt.Signed(signer).Claims(map[string]any{"jti": "1", "htm": "GET", "htu": "https://a.test/", "iat": now.Unix()}).Serialize()
+	require.NoError(t, err)
+	_, _, err = checkProof(platform.Proof{Headers: []string{proof}, Method: "GET", URL: "https://a.test/"}, "", now)
+	require.ErrorIs(t, err, platform.ErrProofInvalid)
+	require.ErrorContains(t, err, "a public key as jwk")
 }
 
 func FuzzParseBasic(f *testing.F) {
