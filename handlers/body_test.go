@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -254,7 +255,7 @@ func TestNoRequestInABody(t *testing.T) {
 			resp, err := http.ReadResponse(answers, nil)
 			require.NoError(t, err)
 			_, err = io.Copy(io.Discard, resp.Body)
-			require.NoError(t, err)
+			require.NoError(t, errors.Join(err, resp.Body.Close()))
 			require.Equal(t, test.status, resp.StatusCode)
 			_, _ = io.WriteString(conn, test.rest)
 			more, err := io.ReadAll(answers)

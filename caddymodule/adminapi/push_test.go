@@ -100,18 +100,19 @@ func TestAdminPushMistakes(t *testing.T) {
 	// The highest IDs that there can be are none that is there.
 	message, delivery := pusher.MessageID{At: math.MaxInt64, ID: math.MaxInt64}.String(), pusher.DeliveryID{At: math.MaxInt64, ID: math.MaxInt64}.String()
 	for call, want := range map[string]int{
-		"GET /messages/" + message:                                                       http.StatusNotFound,
-		"POST /messages/" + message + "/push":                                            http.StatusNotFound,
-		"GET /deliveries/" + delivery:                                                    http.StatusNotFound,
-		"POST /deliveries/" + delivery + "/push":                                         http.StatusNotFound,
-		"POST /deliveries/" + delivery + "/cancel":                                       http.StatusNotFound,
-		"GET /deliveries?message=" + message:                                             http.StatusOK,
-		"GET /deliveries?after=" + delivery:                                              http.StatusOK,
-		"GET /messages?after=" + message:                                                 http.StatusOK,
-		"GET /messages?topic=nope":                                                       http.StatusNotFound,
-		"GET /messages?user=nobody":                                                      http.StatusNotFound,
-		"GET /deliveries?topic=nope":                                                     http.StatusNotFound,
-		"GET /deliveries?user=nobody":                                                    http.StatusNotFound,
+		"GET /messages/" + message:                 http.StatusNotFound,
+		"POST /messages/" + message + "/push":      http.StatusNotFound,
+		"GET /deliveries/" + delivery:              http.StatusNotFound,
+		"POST /deliveries/" + delivery + "/push":   http.StatusNotFound,
+		"POST /deliveries/" + delivery + "/cancel": http.StatusNotFound,
+		"GET /deliveries?message=" + message:       http.StatusOK,
+		"GET /deliveries?after=" + delivery:        http.StatusOK,
+		"GET /messages?after=" + message:           http.StatusOK,
+		"GET /messages?topic=nope":                 http.StatusNotFound,
+		"GET /messages?user=nobody":                http.StatusNotFound,
+		"GET /deliveries?topic=nope":               http.StatusNotFound,
+		"GET /deliveries?user=nobody":              http.StatusNotFound,
+
 		`POST /push/jobs {"cause":"repush","topic":"nope"}`:                              http.StatusNotFound,
 		`POST /push/jobs {"cause":"manual","message":"` + message + `","user":"nobody"}`: http.StatusNotFound,
 	} {
