@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -62,7 +63,8 @@ func TestEnvironments(t *testing.T) {
 			}
 
 			// The same signed request at the other host: refused, and its nonce unspent.
-			moved := a.sign(t, call{url: home + a.target() + "&call=2"})
+			// It is another call than the first one: by its time where parameters are not signed.
+			moved := a.sign(t, call{url: home + a.target() + "&call=2", at: time.Now().Add(2 * time.Second)})
 			again := moved.Clone(t.Context())
 			again.Host = ""
 			again.URL.Host = a.sign(t, call{url: away + a.target()}).URL.Host

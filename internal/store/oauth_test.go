@@ -297,7 +297,7 @@ func testAuthorize(t *testing.T, e engineTest) {
 
 	// Those of the other environment take no place in a page.
 	tried := late
-	tried.Environment, code.Hash, code.Family = platform.Sandbox, hashOf("tried"), "fam_tried"
+	tried.ID, tried.Environment, code.Hash, code.Family = "", platform.Sandbox, hashOf("tried"), "fam_tried"
 	code.Environment = platform.Sandbox
 	require.NoError(t, o.Authorize(ctx, &tried, &code))
 	require.Len(t, list(platform.GrantFilter{Environment: platform.Production}, platform.Page{}), 2)
