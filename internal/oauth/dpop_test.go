@@ -250,6 +250,7 @@ func TestProofsAreUsedLast(t *testing.T) {
 		"a made-up code":    codePairs(f.native, "ac_"+strings.Repeat("A", 43)),
 		"another's code":    codePairs(f.native, f.code(f.web)),
 		"another key":       bound,
+		"a made-up refresh": {"grant_type", "refresh_token", "refresh_token", "rt_" + strings.Repeat("A", 43)},
 		"a made-up device":  {"grant_type", "urn:ietf:params:oauth:grant-type:device_code", "device_code", "dc_" + strings.Repeat("A", 43)},
 		"no device waiting": {"grant_type", "urn:ietf:params:oauth:grant-type:device_code", "device_code", f.device(f.native).str("device_code")},
 	} {

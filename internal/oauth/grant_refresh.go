@@ -35,6 +35,9 @@ func (s *Server) refreshTokens(ctx context.Context, r *tokenRequest) (*issued, *
 			return nil, refused
 		}
 	}
+	if refused := s.useProof(ctx, r.app, r.key, r.proof); refused != nil {
+		return nil, refused
+	}
 	out := &issued{}
 	if err := s.newAccess(out, r.app, origin, r.now, old.ExpiresAt); err != nil {
 		return nil, failed(err)

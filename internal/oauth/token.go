@@ -78,9 +78,6 @@ func (s *Server) grantTokens(ctx context.Context, r *tokenRequest) (*issued, *re
 	case "authorization_code":
 		return s.exchangeCode(ctx, r)
 	case "refresh_token":
-		if refused := s.useProof(ctx, r.app, r.key, r.proof); refused != nil {
-			return nil, refused
-		}
 		return s.refreshTokens(ctx, r)
 	case "client_credentials":
 		return s.clientCredentials(ctx, r)
