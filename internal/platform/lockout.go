@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/caddy-openplatform/openplatform/internal/limit"
 )
 
 // ErrLogin means that login and password do not belong together. It does not
@@ -32,16 +34,15 @@ const (
 	// longestWait.
 	firstWait   = time.Second
 	longestWait = 15 * time.Minute
-	// freeOfAll is how many go by from all networks together, and stepOfAll when
-	// one more may come. That is what ten networks can use up and one cannot, so
-	// one alone keeps nobody else out.
-	freeOfAll = 10 * freeGuesses
-	stepOfAll = longestWait / 10
 	// forgetAfter is when a login without further guesses is as new.
 	forgetAfter = 24 * time.Hour
 	// maxGuessed bounds the memory: about 20 MB.
 	maxGuessed = 50_000
 )
+
+// rateOfAll is how many go by from all networks together. That is what ten networks
+// can use up and one cannot, so one alone keeps nobody else out.
+var rateOfAll = limit.Rate{Requests: 10, Period: longestWait, Burst: 10 * freeGuesses}
 
 // lockout slows the guessing of passwords down: strictly for each login and
 // network, so that who guesses keeps out those alone who are as near, and more
@@ -54,9 +55,8 @@ const (
 type lockout struct {
 	mu      sync.Mutex
 	guessed map[guess]guesses
-	// all is, for each login, when the guesses from everywhere are used up by
-	// time: the theoretical arrival time of the generic cell rate algorithm.
-	all map[string]time.Time
+	// all is, for each login, the guesses from everywhere.
+	all map[string]limit.Cell
 }
 
 // guess is what a password is tried for, and the network that it comes from.
@@ -102,7 +102,8 @@ func (l *lockout) charge(of guess, now time.Time) error {
 	if now.Sub(g.last) > forgetAfter {
 		g = guesses{}
 	}
-	left := l.all[of.login].Add(-(freeOfAll - 1) * stepOfAll).Sub(now)
+	all := l.all[of.login]
+	_, left := all.Free(rateOfAll, now)
 	if g.count >= freeGuesses {
 		left = max(left, g.last.Add(g.wait()).Sub(now))
 	}
@@ -110,21 +111,20 @@ func (l *lockout) charge(of guess, now time.Time) error {
 		return &LockedError{RetryAfter: left}
 	}
 	if l.guessed == nil {
-		l.guessed, l.all = map[guess]guesses{}, map[string]time.Time{}
+		l.guessed, l.all = map[guess]guesses{}, map[string]limit.Cell{}
 	}
 	makeRoom(l.guessed, of, func(g guesses) bool { return now.Sub(g.last) > longestWait })
-	makeRoom(l.all, of.login, now.After)
-	l.guessed[of] = guesses{g.count + 1, now}
-	until := l.all[of.login]
-	if until.Before(now) {
-		until = now
-	}
-	l.all[of.login] = until.Add(stepOfAll)
+	makeRoom(l.all, of.login, func(all limit.Cell) bool {
+		free, _ := all.Free(rateOfAll, now)
+		return free == rateOfAll.Burst
+	})
+	all.Charge(rateOfAll, 1, now)
+	l.guessed[of], l.all[of.login] = guesses{g.count + 1, now}, all
 	return nil
 }
 
 // giveBack takes back what charge counted for a guess that was not looked at.
-func (l *lockout) giveBack(of guess) {
+func (l *lockout) giveBack(of guess, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if g := l.guessed[of]; g.count > 1 {
@@ -132,22 +132,23 @@ func (l *lockout) giveBack(of guess) {
 	} else {
 		delete(l.guessed, of)
 	}
-	l.giveBackOfAll(of.login)
+	l.giveBackOfAll(of.login, now)
 }
 
 // forgive forgets the guesses from the network that the right password came
 // from. Those from elsewhere go on counting, or each log-in would let a guesser
 // begin anew.
-func (l *lockout) forgive(of guess) {
+func (l *lockout) forgive(of guess, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.guessed, of)
-	l.giveBackOfAll(of.login)
+	l.giveBackOfAll(of.login, now)
 }
 
-func (l *lockout) giveBackOfAll(login string) {
-	if until, ok := l.all[login]; ok {
-		l.all[login] = until.Add(-stepOfAll)
+func (l *lockout) giveBackOfAll(login string, now time.Time) {
+	if all, ok := l.all[login]; ok {
+		all.Charge(rateOfAll, -1, now)
+		l.all[login] = all
 	}
 }
 

@@ -56,13 +56,13 @@ func (s *Service) CheckPassword(ctx context.Context, from netip.Addr, login, pas
 	}
 	u, right, err := s.look(ctx, login, password)
 	if err != nil {
-		s.lockout.giveBack(of)
+		s.lockout.giveBack(of, s.now())
 		return nil, err
 	}
 	if !right || u.Status != UserActive {
 		return nil, ErrLogin
 	}
-	s.lockout.forgive(of)
+	s.lockout.forgive(of, s.now())
 	return u, nil
 }
 
