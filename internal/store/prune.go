@@ -20,28 +20,20 @@ const keepRefresh = 200
 // where that never gave any.
 func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 	total := 0
-	// The families are named: others may have come up since they were taken hold of.
-	deleteExpired := `DELETE FROM oauth_tokens WHERE hash IN (SELECT hash FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
-		AND family` + s.engine.among + ` RETURNING family`
-	for _, statement := range []string{
-		`DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`,
-		deleteExpired,
-		`DELETE FROM oauth_devices WHERE hash IN (SELECT hash FROM oauth_devices WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
-			RETURNING coalesce(family, '')`,
-		`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < ?
-			ORDER BY coalesce(revoked_at, expires_at) LIMIT ?) RETURNING ''`,
+	older := func(statement string) func(*conn) (int, error) {
+		return func(c *conn) (int, error) { return c.pruneTokens(ctx, statement, before.UnixMicro(), pruneBatch) }
+	}
+	for _, prune := range []func(*conn) (int, error){
+		older(`DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?) RETURNING family`),
+		func(c *conn) (int, error) { return c.pruneExpired(ctx, before) },
+		older(`DELETE FROM oauth_devices WHERE hash IN (SELECT hash FROM oauth_devices WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
+			RETURNING coalesce(family, '')`),
+		older(`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE coalesce(revoked_at, expires_at) < ?
+			ORDER BY coalesce(revoked_at, expires_at) LIMIT ?) RETURNING ''`),
 	} {
 		for n := pruneBatch; n == pruneBatch; total += n {
 			err := s.transaction(ctx, s.issuing(), nil, func(c *conn) (err error) {
-				args := []any{before.UnixMicro(), pruneBatch}
-				if statement == deleteExpired {
-					families, err := c.holdExpired(ctx, args...)
-					if err != nil {
-						return err
-					}
-					args = append(args, families)
-				}
-				n, err = c.pruneTokens(ctx, statement, args...)
+				n, err = prune(c)
 				return err
 			})
 			if err != nil {
@@ -56,19 +48,26 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 	return total + n, err
 }
 
-// holdExpired takes hold of the families of the oldest expired tokens, and returns
-// them as JSON.
-func (c *conn) holdExpired(ctx context.Context, args ...any) (string, error) {
+// pruneExpired deletes the oldest expired tokens. Their families are taken hold of
+// before, and named: others may have come up meanwhile.
+func (c *conn) pruneExpired(ctx context.Context, before time.Time) (int, error) {
+	oldest := []any{before.UnixMicro(), pruneBatch}
 	families := []string{}
 	err := c.each(ctx, func(rows *sql.Rows) error {
-		families = append(families, "")
-		return rows.Scan(&families[len(families)-1])
-	}, `SELECT family FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?`, args...)
+		var family string
+		err := rows.Scan(&family)
+		families = append(families, family)
+		return err
+	}, `SELECT family FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?`, oldest...)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	list, _ := json.Marshal(families) // strings cannot fail
-	return string(list), c.lockFamilies(ctx, `id`+c.engine.among, string(list))
+	if err := c.lockFamilies(ctx, `id`+c.engine.among, string(list)); err != nil {
+		return 0, err
+	}
+	return c.pruneTokens(ctx, `DELETE FROM oauth_tokens WHERE hash IN (SELECT hash FROM oauth_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
+		AND family`+c.engine.among+` RETURNING family`, append(oldest, string(list))...)
 }
 
 // crowdedGrants are those with too many refresh tokens, some at a time.

@@ -18,7 +18,7 @@ func (s *Store) PushAgain(ctx context.Context, id pusher.DeliveryID) error {
 		if err != nil {
 			return nil, err
 		}
-		one := selection{engine: s.engine, from: `push_deliveries d`, alias: "d"}
+		one := s.engine.records()
 		one.indexed.add(`d.at = ? AND d.id = ?`, id.At, id.ID)
 		s.onlyGranted(&one.rest)
 		pushed, err := c.pushAgain(ctx, pusher.Manual, one, now)

@@ -111,11 +111,16 @@ type selection struct {
 	indexed, rest conditions
 }
 
+// records is all deliveries.
+func (e *engine) records() selection {
+	return selection{engine: e, from: `push_deliveries d`, alias: "d"}
+}
+
 // selectDeliveries finds the shortest way to what the filter selects. Failed
 // deliveries, and those of an app that live, are few among many that are over,
 // and have tables of their own.
 func (e *engine) selectDeliveries(f pusher.Filter) selection {
-	s := selection{engine: e, from: `push_deliveries d`, alias: "d"}
+	s := e.records()
 	states := statesOf(f)
 	owned := f.App > 0 || f.Subscription > 0
 	switch {
