@@ -81,9 +81,7 @@ func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Mess
 		return pusher.Message{}, noJSON(err)
 	}
 	var m messageBody
-	strict := json.NewDecoder(bytes.NewReader(raw))
-	strict.DisallowUnknownFields()
-	err := strict.Decode(&m)
+	err := json.Unmarshal(raw, &m)
 	message := pusher.Message{Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Data: m.Data, Idempotency: m.ID}
 	if err != nil {
 		if message.Mistake = messageMistake(err); message.Mistake == nil {
@@ -104,9 +102,9 @@ func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Mess
 // messageMembers are the names of what a message has.
 var messageMembers = []string{"topic", "user", "data", "id", "key", "time"}
 
-// checkMembers finds what encoding/json lets pass in a message: members in another
-// case or twice, and text that is no Unicode, in which it puts U+FFFD. That would make
-// different ids the same.
+// checkMembers finds what encoding/json lets pass in a message: members that are
+// unknown, in another case or twice, and text that is no Unicode, in which it puts
+// U+FFFD. That would make different ids the same.
 func checkMembers(message json.RawMessage) error {
 	d := json.NewDecoder(bytes.NewReader(message))
 	if _, err := d.Token(); err != nil {
@@ -125,7 +123,7 @@ func checkMembers(message json.RawMessage) error {
 		}
 		switch {
 		case !slices.Contains(messageMembers, name):
-			return unknownMember(name)
+			return &platform.FieldError{Field: name, Problem: "unknown field", Want: strings.Join(messageMembers, ", ")}
 		case slices.Contains(seen, name):
 			return &platform.FieldError{Field: name, Problem: "given more than once", Want: "one value"}
 		case name != "data" && !utf8.Valid(value):
@@ -148,10 +146,6 @@ func loneSurrogate(text []byte) bool {
 	return slices.ContainsFunc(escape.FindAllSubmatch(text, -1), func(found [][]byte) bool { return found[1] != nil })
 }
 
-func unknownMember(name string) error {
-	return &platform.FieldError{Field: name, Problem: "unknown field", Want: strings.Join(messageMembers, ", ")}
-}
-
 // atEnd refuses anything behind the message.
 func atEnd(d *json.Decoder) error {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -168,9 +162,6 @@ func messageMistake(err error) error {
 			return &platform.FieldError{Field: "message", Problem: "is a JSON " + wrong.Value, Want: "a JSON object"}
 		}
 		return &platform.FieldError{Field: wrong.Field, Problem: "is a JSON " + wrong.Value, Want: "a string"}
-	}
-	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
-		return unknownMember(strings.Trim(name, `"`))
 	}
 	if _, ok := errors.AsType[*time.ParseError](err); ok || strings.HasPrefix(err.Error(), "Time.UnmarshalJSON") {
 		return &platform.FieldError{Field: "time", Problem: "is no time", Want: "RFC 3339: 2027-01-31T08:00:00Z"}
