@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
-	"github.com/caddy-openplatform/openplatform/internal/signing"
 )
 
 // takeToken takes the access token out of the request, and the proof that may go
@@ -17,7 +16,7 @@ func (x *exchange) takeToken() {
 	proofs := h["Dpop"]
 	delete(h, "Dpop")
 	value, proven := authorization(h)
-	if d := x.call.Claim.Dialect; d != signing.Op1 && d != "rfc9421" {
+	if x.call.Claim.InParameters() {
 		value, proven = x.call.Claim.Token, false
 	}
 	x.token.Value = value

@@ -64,6 +64,13 @@ func (c *Claim) Verify(r *Request, keys []*Key, opt Options) (int, error) {
 	return -1, refusal
 }
 
+// InParameters tells whether the dialect says everything in parameters, the access
+// token among it, and signs no headers.
+func (c *Claim) InParameters() bool {
+	_, ok := c.state.scheme.(*paramScheme)
+	return ok
+}
+
 // ReplayID appends to dst what must be unique among the app's calls within
 // [Claim.Window]: the nonce for op1 and rfc9421, else the decoded signature,
 // with a hash of what the dialect leaves unsigned and makes another call.

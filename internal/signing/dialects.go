@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -87,15 +88,18 @@ func tokenOfDoudian(h hash.Hash, c *Claim, _ *Request) {
 }
 
 // restOfShopee is the call without the ways in which it can be written: the
-// parameters decoded and sorted, and no signature among them.
+// parameters decoded and sorted, and no signature among them. Their number says
+// where the body begins.
 func restOfShopee(h hash.Hash, c *Claim, r *Request) {
+	params := c.state.params.params
 	writeField(h, r.Method)
 	writeField(h, r.Path)
-	writeField(h, string(r.Body))
-	for _, q := range c.state.params.params {
+	writeField(h, strconv.Itoa(len(params)))
+	for _, q := range params {
 		writeField(h, q.name)
 		writeField(h, q.value)
 	}
+	h.Write(r.Body)
 }
 
 // param2 is the path by which aop1688 names an API and its app.
