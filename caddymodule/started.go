@@ -33,10 +33,15 @@ func (h startedHandler) Handle(ctx context.Context, _ caddy.Event) error {
 	}
 	for _, file := range a.catalogs {
 		diff, err := a.engine.service.ApplyCatalog(ctx, actorStart, *file)
+		if a.engine.keepsCatalog(file, err) {
+			a.logger.Warn("catalog not applied anew; it is as it was applied before", zap.String("catalog", file.Source), zap.Error(err))
+			continue
+		}
 		if err != nil {
 			a.logger.Error("catalog not applied", zap.String("catalog", file.Source), zap.Error(err))
 			continue
 		}
+		a.engine.catalogs.Store(file.Source, file.Digest)
 		if len(diff.Changes) > 0 {
 			a.logger.Info("catalog applied", zap.String("catalog", file.Source), zap.Int("changes", len(diff.Changes)))
 		}
@@ -52,6 +57,13 @@ func (h startedHandler) Handle(ctx context.Context, _ caddy.Event) error {
 		}
 	}
 	return nil
+}
+
+// keepsCatalog tells that a catalog failed for want of the store alone and that this
+// process has applied the same file before: a configuration goes on with it.
+func (e *engine) keepsCatalog(f *platform.CatalogFile, err error) bool {
+	digest, _ := e.catalogs.Load(f.Source)
+	return errors.Is(err, platform.ErrUnavailable) && digest == f.Digest
 }
 
 // makeSandboxMerchant makes a merchant to try with if there is none at all, and

@@ -224,6 +224,42 @@ func TestPostgresGoesAway(t *testing.T) {
 	}
 }
 
+// TestReloadWithoutPostgres: a configuration whose catalogs are applied already
+// needs no database; another catalog is refused, and leaves running what runs.
+func TestReloadWithoutPostgres(t *testing.T) {
+	c := clusterSetup{redis: "-"}.start(t)
+	n := c.nodes[0]
+	a := n.newApp()
+	echo := func() answer { return send(t, n.plain(), a.sign(t, call{url: n.base() + "/v1/echo"})).passed(t) }
+	require.Empty(t, echo().Header.Get("X-Reloaded"))
+	c.postgres.Stop()
+	n.waitHealth(adminapi.Degraded, "store")
+	reloaded := strings.Replace(n.read("Caddyfile"), "open_gate sandbox", "open_gate sandbox\n\t\theader X-Reloaded once", 1)
+	status, said := n.reload(reloaded)
+	require.Equal(t, http.StatusOK, status, said)
+	require.Equal(t, "once", echo().Header.Get("X-Reloaded"))
+	require.NotContains(t, n.log.String(), "catalog not applied\"")
+
+	n.write("shop.openapi.yaml", strings.Replace(n.read("shop.openapi.yaml"), "x-open-name: shop.echo", "x-open-name: shop.echoed", 1))
+	again := strings.Replace(reloaded, "X-Reloaded once", "X-Reloaded twice", 1)
+	status, said = n.reload(again)
+	require.Equal(t, http.StatusBadRequest, status, said)
+	require.Contains(t, said, "checking catalogs")
+	require.Equal(t, "once", echo().Header.Get("X-Reloaded"))
+
+	require.NoError(t, c.postgres.Start())
+	n.withStore()
+	status, said = n.reload(again)
+	require.Equal(t, http.StatusOK, status, said)
+	require.Equal(t, "twice", echo().Header.Get("X-Reloaded"))
+	eventually(t, "the catalog is in force", func() error {
+		if list := n.cli("api", "list"); !strings.Contains(list, "shop.echoed") {
+			return fmt.Errorf("%s", list)
+		}
+		return nil
+	})
+}
+
 // TestPostgresFailsOver to a standby at another address.
 func TestPostgresFailsOver(t *testing.T) {
 	primary := testserver.NewPostgres(t)
