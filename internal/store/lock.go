@@ -37,6 +37,21 @@ func (s *Store) alone(ctx context.Context, lock int64) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// inTurn is alone that waits for whoever holds the lock, as long as ctx lasts.
+func (s *Store) inTurn(ctx context.Context, lock int64) (*pgx.Conn, error) {
+	config := s.pool.Config().ConnConfig
+	config.AfterConnect = nil // the wait is not bounded by lock_timeout
+	conn, err := s.connectWith(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lock); err != nil {
+		closeConn(ctx, conn)
+		return nil, s.unavailable(ctx, "waiting for another node", err)
+	}
+	return conn, nil
+}
+
 // release gives a lock back, and ends its connection. Without the first the
 // server would do so a moment later, and whoever comes next find it held.
 func release(ctx context.Context, conn *pgx.Conn) {

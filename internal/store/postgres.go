@@ -136,18 +136,13 @@ func OpenPostgres(ctx context.Context, dsn string, keys *Keyring, o Options) (*S
 
 // preparePostgres does what must be done once, one node after the other.
 func (s *Store) preparePostgres(ctx context.Context, keys *Keyring) error {
-	config := s.pool.Config().ConnConfig
-	config.AfterConnect = nil // waiting for another node's migration is not bounded by lock_timeout
 	ctx, cancel := context.WithTimeout(ctx, migratePatience)
 	defer cancel()
-	conn, err := s.connectWith(ctx, config)
+	lock, err := s.inTurn(ctx, lockMigrate)
 	if err != nil {
 		return err
 	}
-	defer closeConn(ctx, conn) // which gives the lock back, too
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockMigrate); err != nil {
-		return s.unavailable(ctx, "waiting for another node's migration", err)
-	}
+	defer release(ctx, lock)
 	if err := s.migrateOnce(ctx); err != nil {
 		return err
 	}

@@ -76,20 +76,18 @@ func (s *Store) AddKeys(keys *Keyring) { s.keys.Store(s.keys.Load().with(keys)) 
 // which may be nil, is called after each batch. After a failure or a crash the
 // store opens with a keyring of the new and the old keys, and RotateKeys goes
 // on where it stopped: so write both to the key file before. The store needs the
-// new one alone after. A second rotation at the same time is ErrConflict. What came of it
-// is in the audit log, as done by the actor.
+// new one alone after. A second rotation by the same store at the same time is ErrConflict;
+// one by another node is waited for, as nodes that start together with a new key all rotate.
+// What came of it is in the audit log, as done by the actor.
 func (s *Store) RotateKeys(ctx context.Context, actor string, fresh *Keyring, progress func(done, total int)) error {
 	if !s.rotating.TryLock() {
 		return fmt.Errorf("rotating the master key: another rotation is under way: %w", platform.ErrConflict)
 	}
 	defer s.rotating.Unlock()
 	if s.pool != nil {
-		lock, err := s.alone(ctx, lockRotate)
+		lock, err := s.inTurn(ctx, lockRotate)
 		if err != nil {
 			return fmt.Errorf("rotating the master key: %w", err)
-		}
-		if lock == nil {
-			return fmt.Errorf("rotating the master key: another node rotates it: %w", platform.ErrConflict)
 		}
 		defer release(ctx, lock)
 	}
