@@ -82,7 +82,7 @@ func (m *pushMetrics) collectors(e *engine) []prometheus.Collector {
 		counted("push_leases_lost_total", "Attempts that changed nothing any more: the lease had ended, the delivery was over, or it could not be saved.", func(s pusher.Stats) uint64 { return s.Lost }),
 		counted("push_leases_rescued_total", "Deliveries that this node made due again since the lease of their node had ended.", func(s pusher.Stats) uint64 { return s.Rescued }),
 	}
-	for _, status := range []platform.SubscriptionStatus{platform.Delivering, platform.Paused, platform.Disabled, platform.Unverified} {
+	for _, status := range []platform.SubscriptionStatus{platform.SubscriptionActive, platform.Paused, platform.Disabled, platform.Unverified} {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "push_endpoints",
 			Help: "Endpoints that apps have subscribed with, by their state.", ConstLabels: prometheus.Labels{"state": string(status)},

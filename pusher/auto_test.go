@@ -81,7 +81,7 @@ func TestCircuit(t *testing.T) {
 		healed := time.Now().Add(10 * time.Minute)
 		w.answer("a", func(int, *post) reply {
 			if time.Now().Before(healed) {
-				return reply{class: ErrConnect}
+				return reply{class: ClassConnect}
 			}
 			return reply{status: 200}
 		})
@@ -112,7 +112,7 @@ func TestEndpointIsDisabled(t *testing.T) {
 		stop := run(t, f.Pusher)
 		f.publish(t, 20)
 		pass(110 * time.Minute)
-		require.Equal(t, platform.Delivering, f.store.look(10).Status)
+		require.Equal(t, platform.SubscriptionActive, f.store.look(10).Status)
 		require.Equal(t, began.Unix(), f.store.look(10).FailingSince.Unix())
 		require.Len(t, f.store.marked(), 1)
 		pass(40 * time.Minute)
@@ -127,7 +127,7 @@ func TestEndpointIsDisabled(t *testing.T) {
 		require.NoError(t, f.Apply(t.Context(), platform.Change{Kind: platform.ChangePush, Key: "1"}))
 		pass(time.Hour)
 		require.Greater(t, len(w.to("a")), n)
-		require.Equal(t, platform.Delivering, f.store.look(10).Status)
+		require.Equal(t, platform.SubscriptionActive, f.store.look(10).Status)
 		w.answer("a", nil)
 		f.publish(t, 1)
 		pass(time.Hour)

@@ -55,7 +55,7 @@ func (p *Pusher) Challenge(ctx context.Context, s *platform.Subscriber, sub *pla
 
 // proves tells whether the answer shows that the endpoint read the challenge.
 func (a *answer) proves(secret string) error {
-	if a.class != NoError {
+	if a.class != ClassNone {
 		return fmt.Errorf("the endpoint: %s (%s)", a.problem, a.class)
 	}
 	var got struct {

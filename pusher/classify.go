@@ -36,11 +36,11 @@ const (
 // verdict tells what the answer means.
 func (a *answer) verdict() verdict {
 	switch {
-	case a.class == NoError:
+	case a.class == ClassNone:
 		return arrived
-	case a.class == ErrKey:
+	case a.class == ClassKey:
 		return rejected // our own lack, not the endpoint's
-	case a.class != ErrStatus:
+	case a.class != ClassStatus:
 		return broken
 	case a.status == http.StatusGone:
 		return gone

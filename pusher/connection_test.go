@@ -68,7 +68,7 @@ func TestRequestHoldsOneRequest(t *testing.T) {
 	p := postTo(t, "https://shop.example.com/")
 	p.topic = "a\r\nX-Open-Cause: manual"
 	a := testSender(t, nil).send(t.Context(), p)
-	require.Equal(t, ErrProtocol, a.class)
+	require.Equal(t, ClassProtocol, a.class)
 	require.Empty(t, a.address)
 }
 
@@ -77,7 +77,7 @@ func TestInformationalAnswers(t *testing.T) {
 		_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok")
 	})
 	a := testSender(t, nil).send(t.Context(), postTo(t, target))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 	require.Equal(t, http.StatusAccepted, a.status)
 	require.Equal(t, "ok", string(a.body))
 }
@@ -101,7 +101,7 @@ func TestRefusedBeforeItWasRead(t *testing.T) {
 	p.body = make([]byte, 32<<20) // more than the system takes of it
 	sender := testSender(t, func(s *Settings) { s.Timeout = time.Minute })
 	a := sender.send(t.Context(), p)
-	require.Equal(t, ErrStatus, a.class, a.problem)
+	require.Equal(t, ClassStatus, a.class, a.problem)
 	require.Equal(t, http.StatusRequestEntityTooLarge, a.status)
 	require.Zero(t, sender.idle.order.Len(), "nothing may follow a request that was not written")
 }
@@ -155,7 +155,7 @@ func TestAnswerThatNobodyAskedFor(t *testing.T) {
 	}()
 	sender := testSender(t, nil)
 	a := sender.send(t.Context(), postTo(t, "http://"+l.Addr().String()))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 	require.NotNil(t, sender.idle.oldest())
 	forged <- struct{}{}
 	<-forged
@@ -172,10 +172,10 @@ func TestPlainConnectionsArePlain(t *testing.T) {
 	s.Config.ErrorLog = quiet()
 	sender := testSender(t, nil)
 	a := sender.send(t.Context(), postTo(t, s.URL))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 	require.NotNil(t, sender.idle.oldest())
 	a = sender.send(t.Context(), postTo(t, strings.Replace(s.URL, "http:", "https:", 1)))
-	require.Equal(t, ErrTLS, a.class, a.problem)
+	require.Equal(t, ClassTLS, a.class, a.problem)
 	require.EqualValues(t, 1, requests.Load())
 }
 
@@ -184,10 +184,10 @@ func TestNothingListensAnyMore(t *testing.T) {
 	s := serve(t, func(http.ResponseWriter, *http.Request) {})
 	sender := testSender(t, nil)
 	a := sender.send(t.Context(), postTo(t, s.URL))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 	s.Close()
 	a = sender.send(t.Context(), postTo(t, s.URL))
-	require.Equal(t, ErrConnect, a.class, a.problem)
+	require.Equal(t, ClassConnect, a.class, a.problem)
 	require.Empty(t, a.address, "nothing was connected to")
 }
 
@@ -199,7 +199,7 @@ func TestInterrupted(t *testing.T) {
 	go func() { <-arrived; cancel() }()
 	sender := testSender(t, nil)
 	a := sender.send(ctx, postTo(t, target))
-	require.Equal(t, ErrInterrupted, a.class, a.problem)
+	require.Equal(t, ClassInterrupted, a.class, a.problem)
 	require.Zero(t, sender.idle.order.Len())
 }
 
@@ -231,7 +231,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 	sender.close()
 	require.Zero(t, sender.idle.order.Len())
 	a := sender.send(t.Context(), postTo(t, s.URL))
-	require.Equal(t, NoError, a.class, "what is under way while it is closed")
+	require.Equal(t, ClassNone, a.class, "what is under way while it is closed")
 	require.Zero(t, sender.idle.order.Len(), "and does not wait afterwards")
 }
 

@@ -64,7 +64,7 @@ func (p *Pusher) deliver(it *item) *outcome {
 	}
 	var a answer
 	if err != nil {
-		a = answer{started: now, class: ErrKey, problem: plainText(err.Error())}
+		a = answer{started: now, class: ClassKey, problem: plainText(err.Error())}
 	} else {
 		a = p.post(context.Background(), current, e, w, body, number != 0)
 	}
@@ -76,12 +76,12 @@ func (p *Pusher) deliver(it *item) *outcome {
 func (p *Pusher) post(ctx context.Context, c *current, e *endpoint, w *Work, body []byte, encrypted bool) answer {
 	now := p.now()
 	if e.problem != nil {
-		return answer{started: now, class: ErrProtocol, problem: plainText(e.problem.Error())}
+		return answer{started: now, class: ClassProtocol, problem: plainText(e.problem.Error())}
 	}
 	id := w.Message.String()
 	timestamp, signatures, err := e.app.signers[e.Environment].sign(id, now, body, e.Asymmetric)
 	if err != nil {
-		return answer{started: now, class: ErrKey, problem: plainText(err.Error())}
+		return answer{started: now, class: ClassKey, problem: plainText(err.Error())}
 	}
 	out := &post{
 		url: e.url, message: id, timestamp: timestamp, signatures: signatures,

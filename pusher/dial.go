@@ -57,9 +57,9 @@ func (d *dialer) connection(ctx context.Context, to target) (*connection, error)
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		if ctx.Err() != nil {
-			return nil, &dialError{ErrTimeout, errors.New("the TLS handshake did not end in time")}
+			return nil, &dialError{ClassTimeout, errors.New("the TLS handshake did not end in time")}
 		}
-		return nil, &dialError{ErrTLS, err}
+		return nil, &dialError{ClassTLS, err}
 	}
 	return newConnection(t, c, to), nil
 }
@@ -68,11 +68,11 @@ func (d *dialer) connection(ctx context.Context, to target) (*connection, error)
 func (d *dialer) connect(ctx context.Context, hostPort string, plain bool) (*dialed, string, error) {
 	host, port, err := net.SplitHostPort(hostPort)
 	if err != nil {
-		return nil, "", &dialError{ErrProtocol, errors.New("the URL's host is not valid")}
+		return nil, "", &dialError{ClassProtocol, errors.New("the URL's host is not valid")}
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {
-		return nil, "", &dialError{ErrProtocol, errors.New("the URL's port is not valid")}
+		return nil, "", &dialError{ClassProtocol, errors.New("the URL's port is not valid")}
 	}
 	addresses, err := d.resolve(ctx, host)
 	if err != nil {
@@ -82,7 +82,7 @@ func (d *dialer) connect(ctx context.Context, hostPort string, plain bool) (*dia
 	for i, a := range addresses {
 		if err := d.check(a, plain); err != nil {
 			if failure == nil {
-				failure = &dialError{ErrRefused, err}
+				failure = &dialError{ClassRefused, err}
 			}
 			continue
 		}
@@ -105,13 +105,13 @@ func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 	found, err := d.lookup(ctx, "ip", host)
 	switch {
 	case ctx.Err() != nil:
-		return nil, &dialError{ErrTimeout, errors.New("looking up the name did not end in time")}
+		return nil, &dialError{ClassTimeout, errors.New("looking up the name did not end in time")}
 	case err != nil:
 		var e *net.DNSError
 		if errors.As(err, &e) && e.IsNotFound {
-			return nil, &dialError{ErrDNS, fmt.Errorf("%s: no such host", host)}
+			return nil, &dialError{ClassDNS, fmt.Errorf("%s: no such host", host)}
 		}
-		return nil, &dialError{ErrDNS, fmt.Errorf("%s: the name servers gave no answer", host)}
+		return nil, &dialError{ClassDNS, fmt.Errorf("%s: the name servers gave no answer", host)}
 	}
 	// Some resolvers give IPv4 addresses in the form of IPv6.
 	addresses := make([]netip.Addr, 0, len(found))
@@ -121,7 +121,7 @@ func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 		}
 	}
 	if len(addresses) == 0 {
-		return nil, &dialError{ErrDNS, fmt.Errorf("%s has no address", host)}
+		return nil, &dialError{ClassDNS, fmt.Errorf("%s has no address", host)}
 	}
 	return addresses[:min(len(addresses), maxAddresses)], nil
 }
@@ -150,16 +150,16 @@ func (d *dialer) dial(ctx context.Context, to netip.AddrPort, plain bool, left i
 	nd := net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return &dialError{ErrRefused, errors.New("the address cannot be checked")}
+			return &dialError{ClassRefused, errors.New("the address cannot be checked")}
 		}
 		if err := d.check(at.Addr(), plain); err != nil {
-			return &dialError{ErrRefused, err}
+			return &dialError{ClassRefused, err}
 		}
 		return nil
 	}}
 	if d.egress.IsValid() {
 		if d.egress.Is4() != to.Addr().Is4() {
-			return nil, &dialError{ErrConnect, fmt.Errorf("%v is not of the family of the address that requests come from", to.Addr())}
+			return nil, &dialError{ClassConnect, fmt.Errorf("%v is not of the family of the address that requests come from", to.Addr())}
 		}
 		nd.LocalAddr = &net.TCPAddr{IP: d.egress.AsSlice(), Zone: d.egress.Zone()}
 	}
@@ -172,9 +172,9 @@ func (d *dialer) dial(ctx context.Context, to netip.AddrPort, plain bool, left i
 	case errors.As(err, &refused):
 		return nil, refused
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return nil, &dialError{ErrTimeout, fmt.Errorf("%v did not accept the connection in time", to)}
+		return nil, &dialError{ClassTimeout, fmt.Errorf("%v did not accept the connection in time", to)}
 	}
-	return nil, &dialError{ErrConnect, err}
+	return nil, &dialError{ClassConnect, err}
 }
 
 func isTimeout(err error) bool {

@@ -29,7 +29,7 @@ func TestDialLeavesTime(t *testing.T) {
 	defer cancel()
 	to := target{net.JoinHostPort("shop.example.com", port), true}
 	_, err = testDialer(loopback, names("127.0.0.2")).connection(ctx, to)
-	require.Equal(t, ErrTimeout, classOf(err))
+	require.Equal(t, ClassTimeout, classOf(err))
 	ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	c, err := testDialer(loopback, names("127.0.0.2", "127.0.0.1")).connection(ctx, to)

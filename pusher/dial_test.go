@@ -84,7 +84,7 @@ func classOf(err error) ErrorClass {
 	if e, ok := errors.AsType[*dialError](err); ok {
 		return e.class
 	}
-	return NoError
+	return ClassNone
 }
 
 func TestDialRefuses(t *testing.T) {
@@ -96,22 +96,22 @@ func TestDialRefuses(t *testing.T) {
 		plain bool
 		want  ErrorClass
 	}{
-		"loopback literal":          {nil, nil, "127.0.0.1", false, ErrRefused},
-		"loopback name":             {nil, names("127.0.0.1"), "shop.example.com", false, ErrRefused},
-		"mapped literal":            {nil, nil, "::ffff:127.0.0.1", false, ErrRefused},
-		"mapped by the name server": {nil, names("::ffff:127.0.0.1"), "shop.example.com", false, ErrRefused},
-		"mapped is not allowed":     {loopback, nil, "::ffff:127.0.0.1", false, ErrRefused},
-		"metadata":                  {nil, names("169.254.169.254"), "shop.example.com", false, ErrRefused},
-		"all of many":               {nil, names("10.0.0.1", "fd00::1"), "shop.example.com", false, ErrRefused},
-		"http to the public":        {loopback, names("93.184.216.34"), "shop.example.com", true, ErrRefused},
-		"another range is allowed":  {[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, nil, "127.0.0.1", false, ErrRefused},
-		"no address":                {nil, names(), "shop.example.com", false, ErrDNS},
+		"loopback literal":          {nil, nil, "127.0.0.1", false, ClassRefused},
+		"loopback name":             {nil, names("127.0.0.1"), "shop.example.com", false, ClassRefused},
+		"mapped literal":            {nil, nil, "::ffff:127.0.0.1", false, ClassRefused},
+		"mapped by the name server": {nil, names("::ffff:127.0.0.1"), "shop.example.com", false, ClassRefused},
+		"mapped is not allowed":     {loopback, nil, "::ffff:127.0.0.1", false, ClassRefused},
+		"metadata":                  {nil, names("169.254.169.254"), "shop.example.com", false, ClassRefused},
+		"all of many":               {nil, names("10.0.0.1", "fd00::1"), "shop.example.com", false, ClassRefused},
+		"http to the public":        {loopback, names("93.184.216.34"), "shop.example.com", true, ClassRefused},
+		"another range is allowed":  {[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, nil, "127.0.0.1", false, ClassRefused},
+		"no address":                {nil, names(), "shop.example.com", false, ClassDNS},
 		"no such name": {nil, func(context.Context, string, string) ([]netip.Addr, error) {
 			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
-		}, "shop.example.com", false, ErrDNS},
+		}, "shop.example.com", false, ClassDNS},
 		"name server fails": {nil, func(context.Context, string, string) ([]netip.Addr, error) {
 			return nil, &net.DNSError{Err: "server misbehaving", IsTemporary: true}
-		}, "shop.example.com", false, ErrDNS},
+		}, "shop.example.com", false, ClassDNS},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := testDialer(c.allow, c.find)
@@ -132,7 +132,7 @@ func TestDialControl(t *testing.T) {
 	port, accepted := listener(t)
 	d := testDialer(nil, nil)
 	_, err := d.dial(t.Context(), netip.MustParseAddrPort("127.0.0.1:"+port), false, 1)
-	require.Equal(t, ErrRefused, classOf(err))
+	require.Equal(t, ClassRefused, classOf(err))
 	require.Zero(t, accepted.Load())
 }
 
@@ -153,7 +153,7 @@ func TestRebinding(t *testing.T) {
 	require.Error(t, err)
 	require.EqualValues(t, 1, asked.Load(), "the name is asked for once")
 	_, err = d.connection(t.Context(), target{hostPort: net.JoinHostPort("shop.example.com", port)})
-	require.Equal(t, ErrRefused, classOf(err))
+	require.Equal(t, ClassRefused, classOf(err))
 	require.Zero(t, accepted.Load())
 }
 
@@ -170,7 +170,7 @@ func TestDialTriesAddressesInOrder(t *testing.T) {
 	// Where one of them may be called, what is told is why that failed.
 	for _, order := range [][]string{{"127.0.0.2", "10.0.0.1"}, {"10.0.0.1", "127.0.0.2"}} {
 		_, err = testDialer(loopback, names(order...)).connection(t.Context(), target{net.JoinHostPort("shop.example.com", port), true})
-		require.Equal(t, ErrConnect, classOf(err), "%v", order)
+		require.Equal(t, ClassConnect, classOf(err), "%v", order)
 	}
 
 	// Whoever has many addresses is not tried at all of them; each counts once.
@@ -179,7 +179,7 @@ func TestDialTriesAddressesInOrder(t *testing.T) {
 		many = append(many, fmt.Sprint("127.0.0.", len(many)+2))
 	}
 	_, err = testDialer(loopback, names(append(many, "127.0.0.1")...)).connection(t.Context(), target{net.JoinHostPort("shop.example.com", port), true})
-	require.Equal(t, ErrConnect, classOf(err))
+	require.Equal(t, ClassConnect, classOf(err))
 	twice := slices.Concat(many[1:], many[1:], []string{"127.0.0.1"})
 	c, err = testDialer(loopback, names(twice...)).connection(t.Context(), target{net.JoinHostPort("shop.example.com", port), true})
 	require.NoError(t, err)
@@ -197,5 +197,5 @@ func TestDialFromEgress(t *testing.T) {
 	require.NoError(t, c.Close())
 	d.egress = netip.MustParseAddr("2606:4700::1")
 	_, err = d.connection(t.Context(), target{s.Listener.Addr().String(), true})
-	require.Equal(t, ErrConnect, classOf(err))
+	require.Equal(t, ClassConnect, classOf(err))
 }

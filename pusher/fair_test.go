@@ -87,7 +87,7 @@ func TestTurnsSlow(t *testing.T) {
 		hangs := time.Now().Add(time.Second)
 		w.answer("a", func(int, *post) reply {
 			if time.Now().After(hangs) {
-				return reply{class: ErrTimeout, after: 5 * time.Second}
+				return reply{class: ClassTimeout, after: 5 * time.Second}
 			}
 			return reply{status: 200, after: 2 * time.Millisecond}
 		})

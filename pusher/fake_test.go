@@ -66,10 +66,10 @@ func (w *wire) send(ctx context.Context, p *post) answer {
 	w.under[host]--
 	w.mu.Unlock()
 	a := answer{started: began, duration: time.Since(began), address: "192.0.2.1", status: r.status, class: r.class, retryAfter: r.retryAfter, connecting: r.connecting}
-	if a.class == NoError && r.status/100 != 2 {
-		a.class = ErrStatus
+	if a.class == ClassNone && r.status/100 != 2 {
+		a.class = ClassStatus
 	}
-	if a.class != NoError {
+	if a.class != ClassNone {
 		a.problem = statusProblem(r.status)
 	}
 	return a

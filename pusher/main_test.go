@@ -51,7 +51,7 @@ func testApp(n uint64, subscriptions ...platform.Subscription) platform.Subscrib
 			sub.Format = platform.EncryptedFormat
 		}
 		if sub.Status == "" {
-			sub.Status = platform.Delivering
+			sub.Status = platform.SubscriptionActive
 		}
 		s.Subscriptions = append(s.Subscriptions, sub)
 	}

@@ -81,7 +81,7 @@ func TestWorksElsewhere(t *testing.T) {
 		f.store.subscription(10).FailingSince = time.Time{} // by the other node
 		f.store.mu.Unlock()
 		pass(100 * time.Minute)
-		require.Equal(t, platform.Delivering, f.store.look(10).Status)
+		require.Equal(t, platform.SubscriptionActive, f.store.look(10).Status)
 		require.WithinDuration(t, time.Now().Add(-90*time.Minute), f.store.look(10).FailingSince, 15*time.Minute, "all begins anew")
 		pass(2 * time.Hour)
 		require.Equal(t, platform.Disabled, f.store.look(10).Status)
@@ -97,7 +97,7 @@ func TestLateSuccess(t *testing.T) {
 		answer int
 		want   platform.SubscriptionStatus
 	}{
-		"failed for long": {500, platform.Delivering},
+		"failed for long": {500, platform.SubscriptionActive},
 		"answered 410":    {410, platform.Disabled},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,12 +119,12 @@ func TestLateSuccess(t *testing.T) {
 				f.publish(t, 2)
 				pass(2 * time.Minute)
 				require.Equal(t, c.want, f.store.look(10).Status)
-				if c.want == platform.Delivering {
+				if c.want == platform.SubscriptionActive {
 					require.Zero(t, f.store.look(10).FailingSince)
 				}
 				f.publish(t, 1)
 				pass(time.Minute)
-				require.Equal(t, c.want == platform.Delivering, len(w.to("a")) > notedAfter+2)
+				require.Equal(t, c.want == platform.SubscriptionActive, len(w.to("a")) > notedAfter+2)
 			})
 		})
 	}

@@ -323,7 +323,7 @@ func (m *memory) Rescue(_ context.Context, limit int) (n int, subscriptions []ui
 				x.state, x.due = Pending, now
 				x.attempts++
 				x.tries++
-				m.attempts[x.id.ID] = append(m.attempts[x.id.ID], Attempt{Number: x.attempts, Class: ErrLost})
+				m.attempts[x.id.ID] = append(m.attempts[x.id.ID], Attempt{Number: x.attempts, Class: ClassLost})
 				subscriptions = append(subscriptions, number)
 			}
 		}
@@ -372,7 +372,7 @@ func (m *memory) MarkEndpoint(_ context.Context, number uint64, since time.Time,
 		s.FailingSince = since
 		return false, nil
 	}
-	if s.Status != platform.Delivering || !since.IsZero() && (s.FailingSince.IsZero() || s.FailingSince.After(since)) {
+	if s.Status != platform.SubscriptionActive || !since.IsZero() && (s.FailingSince.IsZero() || s.FailingSince.After(since)) {
 		return false, nil
 	}
 	s.Status, s.Reason, s.UpdatedAt = platform.Disabled, disable, m.now()

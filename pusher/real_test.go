@@ -115,7 +115,7 @@ func crashBefore(t *testing.T, w *world) {
 	for _, a := range attempts {
 		classes = append(classes, a.Class)
 	}
-	require.ElementsMatch(t, []pusher.ErrorClass{pusher.ErrLost, pusher.NoError}, classes)
+	require.ElementsMatch(t, []pusher.ErrorClass{pusher.ClassLost, pusher.ClassNone}, classes)
 }
 
 // failing is a store whose completions fail while down is set, and its claims
@@ -172,7 +172,7 @@ func staleWorker(t *testing.T, w *world) {
 	w.settled(t, 1)
 	had, err := w.store.Complete(t.Context(), []pusher.Completion{{
 		ID: stale[0].ID, Subscription: stale[0].Subscription, Fence: stale[0].Fence, State: pusher.Failed,
-		Attempt: &pusher.Attempt{Number: 1, Started: time.Now(), Status: 500, Class: pusher.ErrStatus, Node: "dead"},
+		Attempt: &pusher.Attempt{Number: 1, Started: time.Now(), Status: 500, Class: pusher.ClassStatus, Node: "dead"},
 	}})
 	require.NoError(t, err)
 	require.Equal(t, []bool{false}, had)

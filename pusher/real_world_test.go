@@ -105,7 +105,7 @@ func (w *world) addApps(tb testing.TB, n int, url string, change ...func(*platfo
 			}
 			sub := &platform.Subscription{
 				ID: "sub_" + a.ID, App: a.ID, AppNumber: a.Number, Environment: platform.Production, URL: url, Topics: []string{fmt.Sprint("item.", i), "item.changed"},
-				Format: platform.EncryptedFormat, Status: platform.Delivering, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+				Format: platform.EncryptedFormat, Status: platform.SubscriptionActive, CreatedAt: time.Now(), UpdatedAt: time.Now(),
 			}
 			for _, c := range change {
 				c(sub)

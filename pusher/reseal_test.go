@@ -90,7 +90,7 @@ func TestWithoutKeys(t *testing.T) {
 		pass(time.Minute)
 		require.Empty(t, w.all())
 		require.Equal(t, Pending, f.store.state(1))
-		require.Equal(t, ErrKey, f.store.tried(1)[0].Class)
+		require.Equal(t, ClassKey, f.store.tried(1)[0].Class)
 		require.Empty(t, f.store.marked(), "the endpoint is not to blame")
 		tried := len(f.store.tried(1))
 		f.store.down(time.Now().Add(10*time.Minute), "original")
@@ -123,7 +123,7 @@ func TestOriginalIsGone(t *testing.T) {
 		require.Empty(t, w.all())
 		require.Equal(t, Failed, f.store.state(1))
 		require.Len(t, f.store.tried(1), 2)
-		require.Equal(t, ErrKey, f.store.tried(1)[0].Class)
+		require.Equal(t, ClassKey, f.store.tried(1)[0].Class)
 		require.Contains(t, f.store.tried(1)[0].Error, "the original")
 	})
 }
@@ -148,7 +148,7 @@ func TestEndedKeys(t *testing.T) {
 		f.publish(t, 1)
 		pass(time.Second)
 		require.Len(t, w.all(), 1)
-		require.Equal(t, ErrKey, f.store.tried(2)[0].Class)
+		require.Equal(t, ClassKey, f.store.tried(2)[0].Class)
 	})
 }
 

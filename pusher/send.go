@@ -94,7 +94,7 @@ func (s *sender) send(ctx context.Context, p *post) (a answer) {
 	}
 	switch {
 	case a.status != 0 && a.status/100 != 2:
-		a.class, a.problem = ErrStatus, statusProblem(a.status)
+		a.class, a.problem = ClassStatus, statusProblem(a.status)
 	case err != nil:
 		a.class, a.problem = s.classify(ctx, err, a.address != "")
 	}
@@ -210,18 +210,18 @@ func (s *sender) classify(ctx context.Context, err error, connected bool) (Error
 	var alert *net.OpError
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return ErrInterrupted, "the request was interrupted"
+		return ClassInterrupted, "the request was interrupted"
 	case errors.As(err, &dial):
 		return dial.class, plainText(dial.Error())
 	case isTimeout(err), ctx.Err() != nil:
 		if !connected {
-			return ErrTimeout, fmt.Sprintf("not connected within %v", s.timeout)
+			return ClassTimeout, fmt.Sprintf("not connected within %v", s.timeout)
 		}
-		return ErrTimeout, fmt.Sprintf("no complete answer within %v", s.timeout)
+		return ClassTimeout, fmt.Sprintf("no complete answer within %v", s.timeout)
 	case errors.As(err, &alert) && alert.Op == "remote error":
-		return ErrTLS, plainText(err.Error()) // in TLS 1.3 a client's certificate is refused only now
+		return ClassTLS, plainText(err.Error()) // in TLS 1.3 a client's certificate is refused only now
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return ErrProtocol, "the connection ended before the answer was complete"
+		return ClassProtocol, "the connection ended before the answer was complete"
 	}
-	return ErrProtocol, plainText(err.Error())
+	return ClassProtocol, plainText(err.Error())
 }

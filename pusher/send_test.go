@@ -66,28 +66,28 @@ func TestAnswers(t *testing.T) {
 		status  int
 		after   time.Duration
 	}{
-		"ok":              {status(http.StatusOK), NoError, arrived, http.StatusOK, 0},
-		"no content":      {status(http.StatusNoContent), NoError, arrived, http.StatusNoContent, 0},
-		"any 2xx":         {status(299), NoError, arrived, 299, 0},
-		"moved":           {redirect(elsewhere.URL, http.StatusMovedPermanently), ErrStatus, rejected, http.StatusMovedPermanently, 0},
-		"led to metadata": {redirect("http://169.254.169.254/", http.StatusTemporaryRedirect), ErrStatus, rejected, http.StatusTemporaryRedirect, 0},
-		"moved for good":  {redirect(elsewhere.URL, http.StatusPermanentRedirect), ErrStatus, rejected, http.StatusPermanentRedirect, 0},
-		"not modified":    {status(http.StatusNotModified), ErrStatus, rejected, http.StatusNotModified, 0},
-		"bad request":     {status(http.StatusBadRequest), ErrStatus, rejected, http.StatusBadRequest, 0},
-		"gone":            {status(http.StatusGone), ErrStatus, gone, http.StatusGone, 0},
-		"too many":        {status(http.StatusTooManyRequests), ErrStatus, throttled, http.StatusTooManyRequests, 0},
-		"internal error":  {status(http.StatusInternalServerError), ErrStatus, broken, http.StatusInternalServerError, 0},
-		"bad gateway":     {status(http.StatusBadGateway), ErrStatus, throttled, http.StatusBadGateway, 0},
-		"gateway timeout": {status(http.StatusGatewayTimeout), ErrStatus, throttled, http.StatusGatewayTimeout, 0},
-		"unavailable":     {status(http.StatusServiceUnavailable), ErrStatus, broken, http.StatusServiceUnavailable, 0},
+		"ok":              {status(http.StatusOK), ClassNone, arrived, http.StatusOK, 0},
+		"no content":      {status(http.StatusNoContent), ClassNone, arrived, http.StatusNoContent, 0},
+		"any 2xx":         {status(299), ClassNone, arrived, 299, 0},
+		"moved":           {redirect(elsewhere.URL, http.StatusMovedPermanently), ClassStatus, rejected, http.StatusMovedPermanently, 0},
+		"led to metadata": {redirect("http://169.254.169.254/", http.StatusTemporaryRedirect), ClassStatus, rejected, http.StatusTemporaryRedirect, 0},
+		"moved for good":  {redirect(elsewhere.URL, http.StatusPermanentRedirect), ClassStatus, rejected, http.StatusPermanentRedirect, 0},
+		"not modified":    {status(http.StatusNotModified), ClassStatus, rejected, http.StatusNotModified, 0},
+		"bad request":     {status(http.StatusBadRequest), ClassStatus, rejected, http.StatusBadRequest, 0},
+		"gone":            {status(http.StatusGone), ClassStatus, gone, http.StatusGone, 0},
+		"too many":        {status(http.StatusTooManyRequests), ClassStatus, throttled, http.StatusTooManyRequests, 0},
+		"internal error":  {status(http.StatusInternalServerError), ClassStatus, broken, http.StatusInternalServerError, 0},
+		"bad gateway":     {status(http.StatusBadGateway), ClassStatus, throttled, http.StatusBadGateway, 0},
+		"gateway timeout": {status(http.StatusGatewayTimeout), ClassStatus, throttled, http.StatusGatewayTimeout, 0},
+		"unavailable":     {status(http.StatusServiceUnavailable), ClassStatus, broken, http.StatusServiceUnavailable, 0},
 		"not this one yet": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", "120")
 			status(http.StatusBadRequest)(w, r)
-		}, ErrStatus, rejected, http.StatusBadRequest, 2 * time.Minute},
+		}, ClassStatus, rejected, http.StatusBadRequest, 2 * time.Minute},
 		"later": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", "120")
 			status(http.StatusServiceUnavailable)(w, r)
-		}, ErrStatus, throttled, http.StatusServiceUnavailable, 2 * time.Minute},
+		}, ClassStatus, throttled, http.StatusServiceUnavailable, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, c.answer)
@@ -98,7 +98,7 @@ func TestAnswers(t *testing.T) {
 			require.Equal(t, c.after, a.retryAfter)
 			require.Equal(t, "127.0.0.1", a.address)
 			require.Positive(t, a.duration)
-			require.Equal(t, c.class == NoError, a.problem == "")
+			require.Equal(t, c.class == ClassNone, a.problem == "")
 			require.NotContains(t, a.problem, "169.254")
 		})
 	}
@@ -141,19 +141,19 @@ func TestAnswersAreReadToALimit(t *testing.T) {
 	})
 	sender := testSender(t, nil)
 	a := sender.send(t.Context(), postTo(t, s.URL+"/endless"))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 	require.Equal(t, bytes.Repeat([]byte("x"), maxKept), a.body)
 	require.Less(t, written.Load(), int64(16<<20))
 
 	a = sender.send(t.Context(), postTo(t, s.URL+"/bomb"))
-	require.Equal(t, NoError, a.class)
+	require.Equal(t, ClassNone, a.class)
 	require.Equal(t, bomb.Bytes()[:maxKept], a.body, "what is compressed stays so")
 
 	a = sender.send(t.Context(), postTo(t, s.URL+"/header"))
-	require.Equal(t, ErrProtocol, a.class)
+	require.Equal(t, ClassProtocol, a.class)
 
 	a = sender.send(t.Context(), postTo(t, s.URL+"/"))
-	require.Equal(t, NoError, a.class)
+	require.Equal(t, ClassNone, a.class)
 	require.Len(t, a.body, maxKept)
 }
 
@@ -214,7 +214,7 @@ func TestOneDeadline(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			target := raw(t, answer)
 			a := testSender(t, short).send(t.Context(), postTo(t, target))
-			require.Equal(t, ErrTimeout, a.class, a.problem)
+			require.Equal(t, ClassTimeout, a.class, a.problem)
 			require.Less(t, a.duration, 3*time.Second)
 			require.Equal(t, broken, a.verdict())
 		})
@@ -224,7 +224,7 @@ func TestOneDeadline(t *testing.T) {
 		short(&s)
 		slow := newSender(&s, func(ctx context.Context, _, _ string) ([]netip.Addr, error) { <-ctx.Done(); return nil, ctx.Err() }, time.Now)
 		a := slow.send(t.Context(), postTo(t, "http://shop.example.com/"))
-		require.Equal(t, ErrTimeout, a.class)
+		require.Equal(t, ClassTimeout, a.class)
 		require.Empty(t, a.address)
 	})
 	t.Run("handshake", func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestOneDeadline(t *testing.T) {
 		require.NoError(t, err)
 		defer l.Close()
 		a := testSender(t, short).send(t.Context(), postTo(t, "https://"+l.Addr().String()))
-		require.Equal(t, ErrTimeout, a.class, a.problem)
+		require.Equal(t, ClassTimeout, a.class, a.problem)
 	})
 }
 
@@ -245,7 +245,7 @@ func TestBrokenAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			target := raw(t, func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, text) })
 			a := testSender(t, nil).send(t.Context(), postTo(t, target+"/?token=hidden"))
-			require.Equal(t, ErrProtocol, a.class, a.problem)
+			require.Equal(t, ClassProtocol, a.class, a.problem)
 			require.NotEmpty(t, a.problem)
 			require.NotContains(t, a.problem, "hidden")
 			require.NotContains(t, a.problem, "\x00")
@@ -256,7 +256,7 @@ func TestBrokenAnswers(t *testing.T) {
 	target := "http://" + l.Addr().String()
 	require.NoError(t, l.Close())
 	a := testSender(t, nil).send(t.Context(), postTo(t, target))
-	require.Equal(t, ErrConnect, a.class, a.problem)
+	require.Equal(t, ClassConnect, a.class, a.problem)
 }
 
 func TestTLS(t *testing.T) {
@@ -271,16 +271,16 @@ func TestTLS(t *testing.T) {
 	trusting := func(s *Settings) { s.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10} }
 
 	a := testSender(t, nil).send(t.Context(), postTo(t, s.URL))
-	require.Equal(t, ErrTLS, a.class, "an unknown authority: %s", a.problem)
+	require.Equal(t, ClassTLS, a.class, "an unknown authority: %s", a.problem)
 	sender := testSender(t, trusting)
 	a = sender.send(t.Context(), postTo(t, s.URL))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 	require.Equal(t, "HTTP/1.1", protocols.Load())
 	require.Equal(t, "127.0.0.1", a.address)
 	a = sender.send(t.Context(), postTo(t, strings.Replace(s.URL, "127.0.0.1", "other.test", 1)))
-	require.Equal(t, ErrTLS, a.class, "a certificate for another name: %s", a.problem)
+	require.Equal(t, ClassTLS, a.class, "a certificate for another name: %s", a.problem)
 	a = sender.send(t.Context(), postTo(t, strings.Replace(s.URL, "127.0.0.1", "example.com", 1)))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 
 	old := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
@@ -289,11 +289,11 @@ func TestTLS(t *testing.T) {
 	defer old.Close()
 	roots.AddCert(old.Certificate())
 	a = sender.send(t.Context(), postTo(t, old.URL))
-	require.Equal(t, ErrTLS, a.class, "TLS 1.1: %s", a.problem)
+	require.Equal(t, ClassTLS, a.class, "TLS 1.1: %s", a.problem)
 
 	plain := serve(t, func(http.ResponseWriter, *http.Request) {})
 	a = sender.send(t.Context(), postTo(t, strings.Replace(plain.URL, "http:", "https:", 1)))
-	require.Equal(t, ErrTLS, a.class, a.problem)
+	require.Equal(t, ClassTLS, a.class, a.problem)
 }
 
 // TestConnectionsAreUsedAgain, and one that the other side has closed meanwhile is
@@ -311,7 +311,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	sender := testSender(t, nil)
 	for n := range 20 {
 		a := sender.send(t.Context(), postTo(t, s.URL))
-		require.Equal(t, NoError, a.class, a.problem)
+		require.Equal(t, ClassNone, a.class, a.problem)
 		require.Equal(t, n == 0, a.connecting > 0)
 		require.Less(t, a.connecting, a.duration)
 	}
@@ -319,7 +319,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	for range 20 {
 		s.CloseClientConnections()
 		a := sender.send(t.Context(), postTo(t, s.URL))
-		require.Equal(t, NoError, a.class, a.problem)
+		require.Equal(t, ClassNone, a.class, a.problem)
 	}
 	require.EqualValues(t, 40, requests.Load())
 }
@@ -335,8 +335,8 @@ func TestMutualTLS(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
 	a := testSender(t, func(x *Settings) { x.TLS = &tls.Config{RootCAs: roots} }).send(t.Context(), postTo(t, s.URL))
-	require.NotEqual(t, NoError, a.class)
+	require.NotEqual(t, ClassNone, a.class)
 	a = testSender(t, func(x *Settings) { x.TLS = &tls.Config{RootCAs: roots, Certificates: s.TLS.Certificates} }).send(t.Context(), postTo(t, s.URL))
-	require.Equal(t, NoError, a.class, a.problem)
+	require.Equal(t, ClassNone, a.class, a.problem)
 	require.Equal(t, "1", string(a.body))
 }

@@ -193,20 +193,20 @@ type ErrorClass string
 
 // The classes of failures.
 const (
-	NoError        ErrorClass = ""
-	ErrDNS         ErrorClass = "dns"
-	ErrRefused     ErrorClass = "address_refused" // a forbidden address
-	ErrConnect     ErrorClass = "connect"
-	ErrTLS         ErrorClass = "tls"
-	ErrTimeout     ErrorClass = "timeout"
-	ErrProtocol    ErrorClass = "protocol" // no valid HTTP
-	ErrStatus      ErrorClass = "status"   // anything but 2xx
-	ErrInterrupted ErrorClass = "interrupted"
-	// ErrKey is the lack of a live push key to sign or encrypt with.
-	ErrKey ErrorClass = "key"
-	// ErrLost is the attempt of a node that died, or lost its lease: nobody
+	ClassNone        ErrorClass = ""
+	ClassDNS         ErrorClass = "dns"
+	ClassRefused     ErrorClass = "address_refused" // a forbidden address
+	ClassConnect     ErrorClass = "connect"
+	ClassTLS         ErrorClass = "tls"
+	ClassTimeout     ErrorClass = "timeout"
+	ClassProtocol    ErrorClass = "protocol" // no valid HTTP
+	ClassStatus      ErrorClass = "status"   // anything but 2xx
+	ClassInterrupted ErrorClass = "interrupted"
+	// ClassKey is the lack of a live push key to sign or encrypt with.
+	ClassKey ErrorClass = "key"
+	// ClassLost is the attempt of a node that died, or lost its lease: nobody
 	// knows how it ended.
-	ErrLost ErrorClass = "lost"
+	ClassLost ErrorClass = "lost"
 )
 
 // Attempt is the record of one request: the push link record.

@@ -40,7 +40,7 @@ type endpoint struct {
 
 // active tells whether deliveries may be claimed.
 func (e *endpoint) active() bool {
-	return e.Status == platform.Delivering && e.app.app.Status == platform.Active
+	return e.Status == platform.SubscriptionActive && e.app.app.Status == platform.Active
 }
 
 // takesMessages tells whether messages make deliveries, be it for later.

@@ -132,7 +132,7 @@ func (p *Pusher) learn(l *lane, o *outcome, now time.Time) {
 		}
 		return
 	case rejected:
-		if o.Attempt.Class == ErrKey {
+		if o.Attempt.Class == ClassKey {
 			return
 		}
 		l.circuit.works()

@@ -95,7 +95,7 @@ func TestDeliveryShow(t *testing.T) {
 	require.Len(t, r.Work, 1)
 	_, err = store.Complete(t.Context(), []pusher.Completion{{
 		ID: r.Work[0].ID, Subscription: found.Number, Fence: r.Work[0].Fence, State: pusher.Failed, Attempt: &pusher.Attempt{
-			Number: 1, Started: adminapitest.Now(), Status: 500, Class: pusher.ErrStatus, Error: "answered 500 Internal Server Error",
+			Number: 1, Started: adminapitest.Now(), Status: 500, Class: pusher.ClassStatus, Error: "answered 500 Internal Server Error",
 			Response: []byte("no such\norder" + strings.Repeat("x", 4000)), Node: "n1",
 		},
 	}})

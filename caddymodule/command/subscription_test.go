@@ -80,7 +80,7 @@ func TestSubscriptionCommands(t *testing.T) {
 	}
 	before := update()
 	require.Len(t, before.Filter.Conditions, 4)
-	require.Equal(t, platform.Delivering, before.Status)
+	require.Equal(t, platform.SubscriptionActive, before.Status)
 	sub := update("--rate", "none", "--schedule", "none", "--hold-for", "0s", "--concurrency", "0", "--ordered=false", "--asymmetric=false", "--no-filter")
 	want := before
 	want.Rate, want.Schedule, want.HoldFor, want.Concurrency, want.Ordered, want.Asymmetric, want.Filter = sub.Rate, nil, 0, 0, false, false, platform.MessageFilter{}

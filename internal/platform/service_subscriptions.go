@@ -181,7 +181,7 @@ func (s *Service) Subscriptions(ctx context.Context, f SubscriptionFilter, p Pag
 			return nil, err
 		}
 	}
-	if f.Status != "" && !slices.Contains([]SubscriptionStatus{Unverified, Delivering, Paused, Disabled}, f.Status) {
+	if f.Status != "" && !slices.Contains([]SubscriptionStatus{Unverified, SubscriptionActive, Paused, Disabled}, f.Status) {
 		return nil, &FieldError{Field: "status", Problem: fmt.Sprintf("%q is no status of a subscription", f.Status), Want: "unverified, active, paused or disabled"}
 	}
 	if f.Topic != "" {
@@ -247,7 +247,7 @@ func (s *Service) UpdateSubscription(ctx context.Context, actor, id string, n Su
 // PauseSubscription lets messages wait until the subscription is resumed.
 func (s *Service) PauseSubscription(ctx context.Context, actor, id string) (*Subscription, error) {
 	return s.updateSubscription(ctx, actor, id, "subscription.pause", func(_ Tx, _ *App, sub *Subscription) error {
-		if sub.Status != Delivering && sub.Status != Paused {
+		if sub.Status != SubscriptionActive && sub.Status != Paused {
 			return fmt.Errorf("subscription %s is %s, and nothing is delivered: %w", id, sub.Status, ErrConflict)
 		}
 		sub.Status = Paused
@@ -262,7 +262,7 @@ func (s *Service) ResumeSubscription(ctx context.Context, actor, id string) (*Su
 		if sub.Status == Unverified {
 			return fmt.Errorf("the URL of subscription %s has not been verified: verify it instead: %w", id, ErrConflict)
 		}
-		sub.Status, sub.Reason, sub.FailingSince = Delivering, "", time.Time{}
+		sub.Status, sub.Reason, sub.FailingSince = SubscriptionActive, "", time.Time{}
 		return nil
 	})
 }
@@ -314,7 +314,7 @@ func (s *Service) VerifySubscription(ctx context.Context, actor, id string, chal
 			return fmt.Errorf("the URL of subscription %s was changed during the challenge: verify it again: %w", id, ErrConflict)
 		}
 		if sub.VerifiedAt = s.clock(); sub.Status != Paused {
-			sub.Status, sub.Reason, sub.FailingSince = Delivering, "", time.Time{}
+			sub.Status, sub.Reason, sub.FailingSince = SubscriptionActive, "", time.Time{}
 		}
 		return nil
 	})

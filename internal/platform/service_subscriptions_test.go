@@ -60,7 +60,7 @@ func (f *pushFixture) active(t *testing.T, n platform.SubscriptionSettings) *pla
 	require.NoError(t, err)
 	sub, err = f.VerifySubscription(t.Context(), "test", sub.ID, passes)
 	require.NoError(t, err)
-	require.Equal(t, platform.Delivering, sub.Status)
+	require.Equal(t, platform.SubscriptionActive, sub.Status)
 	return sub
 }
 
@@ -324,7 +324,7 @@ func TestUpdateSubscription(t *testing.T) {
 	// Another URL must be verified; the same one need not.
 	changed, _, err = f.UpdateSubscription(ctx, "test", sub.ID, platform.SubscriptionSettings{URL: new(callback)})
 	require.NoError(t, err)
-	require.Equal(t, platform.Delivering, changed.Status)
+	require.Equal(t, platform.SubscriptionActive, changed.Status)
 	changed, _, err = f.UpdateSubscription(ctx, "test", sub.ID, platform.SubscriptionSettings{URL: new(callback + "2")})
 	require.NoError(t, err)
 	require.Equal(t, platform.Unverified, changed.Status)
@@ -357,14 +357,14 @@ func TestPauseAndResume(t *testing.T) {
 	require.Equal(t, platform.Paused, again.Status, "a proof is no order to go on")
 	resumed, err := f.ResumeSubscription(ctx, "test", sub.ID)
 	require.NoError(t, err)
-	require.Equal(t, platform.Delivering, resumed.Status)
+	require.Equal(t, platform.SubscriptionActive, resumed.Status)
 
 	f.disable(t, sub.ID)
 	_, err = f.PauseSubscription(ctx, "test", sub.ID)
 	require.ErrorIs(t, err, platform.ErrConflict)
 	resumed, err = f.ResumeSubscription(ctx, "test", sub.ID)
 	require.NoError(t, err)
-	require.Equal(t, platform.Delivering, resumed.Status)
+	require.Equal(t, platform.SubscriptionActive, resumed.Status)
 	require.Empty(t, resumed.Reason)
 	require.Zero(t, resumed.FailingSince)
 	require.Equal(t, "subscription.resume", f.entries(t)[0].Action)
@@ -422,7 +422,7 @@ func TestVerifySubscription(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
-	require.Equal(t, platform.Delivering, got.Status)
+	require.Equal(t, platform.SubscriptionActive, got.Status)
 	require.Equal(t, f.now.Truncate(time.Microsecond), got.VerifiedAt)
 	require.Equal(t, []platform.Change{{Kind: platform.ChangePush, Key: fmt.Sprint(f.shop.Number)}}, f.changes)
 	require.Equal(t, "subscription.verify", f.entries(t)[0].Action)
@@ -430,7 +430,7 @@ func TestVerifySubscription(t *testing.T) {
 	f.disable(t, sub.ID)
 	got, err = f.VerifySubscription(ctx, "test", sub.ID, passes)
 	require.NoError(t, err)
-	require.Equal(t, platform.Delivering, got.Status)
+	require.Equal(t, platform.SubscriptionActive, got.Status)
 	require.Empty(t, got.Reason)
 	_, err = f.VerifySubscription(ctx, "test", "sub_x", passes)
 	require.ErrorIs(t, err, platform.ErrNotFound)
@@ -448,7 +448,7 @@ func TestSubscriptionLists(t *testing.T) {
 		filter platform.SubscriptionFilter
 		want   string
 	}{
-		"app key":     {platform.SubscriptionFilter{App: f.shop.Key, Status: platform.Delivering}, first.ID},
+		"app key":     {platform.SubscriptionFilter{App: f.shop.Key, Status: platform.SubscriptionActive}, first.ID},
 		"environment": {platform.SubscriptionFilter{Environment: platform.Production}, second.ID},
 		"topic":       {platform.SubscriptionFilter{Topic: "order.paid"}, second.ID},
 		"status":      {platform.SubscriptionFilter{Status: platform.Unverified}, second.ID},
@@ -483,7 +483,7 @@ func TestSubscriptionJSON(t *testing.T) {
 		ID: "sub_1", App: "app_1", Environment: platform.Sandbox, URL: callback, Topics: []string{"order.paid"},
 		Filter:  platform.MessageFilter{Users: []string{"usr_1"}, Conditions: []platform.Condition{{Pointer: "/a", Op: "eq", Value: json.RawMessage("1")}}},
 		HoldFor: time.Hour, Rate: limit.Rate{Requests: 5, Period: time.Second}, Schedule: []time.Duration{time.Second, 90 * time.Minute},
-		Format: platform.EncryptedFormat, Status: platform.Delivering, CreatedAt: start, UpdatedAt: start,
+		Format: platform.EncryptedFormat, Status: platform.SubscriptionActive, CreatedAt: start, UpdatedAt: start,
 	}
 	text, err := json.Marshal(sub)
 	require.NoError(t, err)

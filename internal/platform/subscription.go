@@ -15,8 +15,8 @@ const (
 	// Unverified waits for the URL to answer its challenge. Nothing is
 	// delivered, and no message waits for it.
 	Unverified SubscriptionStatus = "unverified"
-	// Delivering takes messages.
-	Delivering SubscriptionStatus = "active"
+	// SubscriptionActive takes messages.
+	SubscriptionActive SubscriptionStatus = "active"
 	// Paused keeps messages waiting until somebody resumes it.
 	Paused SubscriptionStatus = "paused"
 	// Disabled is what becomes of an endpoint that failed for days or said that

@@ -40,7 +40,7 @@ func newPushBench(b *testing.B, e engineTest, subscriptions int) *pushBench {
 		for i := range subscriptions {
 			sub := &platform.Subscription{
 				ID: fmt.Sprintf("sub_%05d", i), App: app.ID, AppNumber: app.Number, Environment: platform.Production, URL: "https://example.com/",
-				Topics: []string{fmt.Sprint("topic", i)}, Format: platform.EncryptedFormat, Status: platform.Delivering,
+				Topics: []string{fmt.Sprint("topic", i)}, Format: platform.EncryptedFormat, Status: platform.SubscriptionActive,
 			}
 			if err := tx.PutSubscription(ctx, sub); err != nil {
 				return err

@@ -127,7 +127,7 @@ func TestClaimActiveAlone(t *testing.T) {
 			waiting = append(waiting, w.Subscription)
 		}
 		require.Equal(p, subs[:3], waiting)
-		status(subs[1], platform.Delivering)
+		status(subs[1], platform.SubscriptionActive)
 		require.Len(p, p.claim(all...).Work, 1)
 	})
 }
@@ -183,7 +183,7 @@ func TestClaimRevoked(t *testing.T) {
 		require.True(p, w[0].Revoked, "it ended meanwhile")
 		cancel := pusher.Completion{ID: w[0].ID, Subscription: sub, Fence: w[0].Fence, State: pusher.Cancelled}
 		require.Equal(p, []bool{true}, p.complete(cancel))
-		require.Equal(p, recorded{State: pusher.Cancelled, Attempts: 3, Status: 500, Class: pusher.ErrStatus, Fence: w[0].Fence}, p.recorded(w[0].ID))
+		require.Equal(p, recorded{State: pusher.Cancelled, Attempts: 3, Status: 500, Class: pusher.ClassStatus, Fence: w[0].Fence}, p.recorded(w[0].ID))
 	})
 }
 

@@ -49,7 +49,7 @@ func (t *tx) markEndpoint(ctx context.Context, subscription int64, failingSince 
 	switch {
 	case disable == "":
 		after.FailingSince = failingSince.UTC().Truncate(time.Microsecond)
-	case before.Status != platform.Delivering: // somebody stopped it
+	case before.Status != platform.SubscriptionActive: // somebody stopped it
 	case !failingSince.IsZero() && (before.FailingSince.IsZero() || before.FailingSince.After(failingSince)): // it has worked since
 	default:
 		after.FailingSince = cmp.Or(before.FailingSince, now)

@@ -39,7 +39,7 @@ func (p *pushStore) subscribe(tb testing.TB, a *platform.App, topics ...string) 
 		for _, topic := range topics {
 			err := tx.PutTopic(ctx, &platform.Topic{Name: topic, Package: platform.BasicPackage, Status: platform.Online})
 			sub := testSubscription(a, a.ID+topic, topic)
-			sub.Status, sub.Ordered = platform.Delivering, strings.HasPrefix(topic, "ordered")
+			sub.Status, sub.Ordered = platform.SubscriptionActive, strings.HasPrefix(topic, "ordered")
 			if err := errors.Join(err, tx.PutSubscription(ctx, sub)); err != nil {
 				return err
 			}

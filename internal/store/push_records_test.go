@@ -50,7 +50,7 @@ func testDeliveryRecord(t *testing.T, e engineTest) {
 
 	failed := &pusher.Attempt{
 		Number: 1, Cause: pusher.Auto, Started: testTime.Add(time.Second), Duration: 3 * time.Millisecond, Address: "203.0.113.1:443",
-		Status: 503, Class: pusher.ErrStatus, Error: "busy", Response: []byte{0, 1, 255}, Node: "n1",
+		Status: 503, Class: pusher.ClassStatus, Error: "busy", Response: []byte{0, 1, 255}, Node: "n1",
 	}
 	ours, err := p.Complete(t.Context(), []pusher.Completion{{ID: id, Subscription: work[0].Subscription, Fence: work[0].Fence, State: pusher.Pending, Attempt: failed}})
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func testStates(t *testing.T, e engineTest) {
 	p.claim(t, "a")
 	waiting := p.publish(t, "a", testTime)
 	for status, want := range map[platform.SubscriptionStatus]pusher.State{
-		platform.Delivering: pusher.Pending, platform.Paused: pusher.Suspended, platform.Disabled: pusher.Suspended, platform.Unverified: pusher.Suspended,
+		platform.SubscriptionActive: pusher.Pending, platform.Paused: pusher.Suspended, platform.Disabled: pusher.Suspended, platform.Unverified: pusher.Suspended,
 	} {
 		p.set(t, "a", status)
 		require.Equal(t, want, p.state(t, waiting), status)

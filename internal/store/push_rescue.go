@@ -97,7 +97,7 @@ func (s *Store) rescueSQLite(ctx context.Context, limit int) ([]uint64, error) {
 		var found []lost
 		var over []int64
 		err := c.each(ctx, func(rows *sql.Rows) error {
-			l := lost{Attempt: pusher.Attempt{Class: pusher.ErrLost, Error: lostText}}
+			l := lost{Attempt: pusher.Attempt{Class: pusher.ClassLost, Error: lostText}}
 			var subscription uint64
 			var at, cause, attempts sql.NullInt64
 			if err := rows.Scan(&l.id.ID, &subscription, &l.fence, &l.Node, &at, &cause, &attempts); err != nil {

@@ -112,7 +112,7 @@ func TestMarkEndpoint(t *testing.T) {
 		putApps(t, s, app)
 		sub := &platform.Subscription{
 			ID: "sub_1", App: app.ID, AppNumber: app.Number, Environment: platform.Production, Topics: []string{"a"}, Format: platform.EncryptedFormat,
-			Status: platform.Delivering, CreatedAt: testTime.Add(-day), UpdatedAt: testTime.Add(-day),
+			Status: platform.SubscriptionActive, CreatedAt: testTime.Add(-day), UpdatedAt: testTime.Add(-day),
 		}
 		put(t, s, func(ctx context.Context, tx platform.Tx) error { return tx.PutSubscription(ctx, sub) })
 		state := func() platform.Subscription {
@@ -175,7 +175,7 @@ func TestMarkEndpointThatFailedForLong(t *testing.T) {
 			{"since then", since, true},
 			{"for longer", since.Add(-time.Hour), true},
 		} {
-			p.set(t, "a", platform.Delivering)
+			p.set(t, "a", platform.SubscriptionActive)
 			_, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, c.noted, "")
 			require.NoError(t, err)
 			disabled, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, since, "no success")
@@ -203,7 +203,7 @@ func TestMarkEndpointThatFailedForLong(t *testing.T) {
 		require.Equal(t, p.subs["a"].Reason, all[0].Subscriptions[0].Reason)
 
 		// For how long it failed before it was gone is not forgotten.
-		p.set(t, "a", platform.Delivering)
+		p.set(t, "a", platform.SubscriptionActive)
 		_, err = p.MarkEndpoint(t.Context(), p.subs["a"].Number, since, "")
 		require.NoError(t, err)
 		disabled, err := p.MarkEndpoint(t.Context(), p.subs["a"].Number, time.Time{}, "the endpoint answered 410 Gone")

@@ -51,7 +51,7 @@ func (p *pushTest) subscribe(n int) []uint64 {
 			p.seen++
 			sub := &platform.Subscription{
 				ID: fmt.Sprintf("sub_%05d", p.seen), App: p.app.ID, AppNumber: p.app.Number, Environment: platform.Production,
-				URL: "https://example.com/", Topics: []string{fmt.Sprint("topic", p.seen)}, Format: platform.EncryptedFormat, Status: platform.Delivering,
+				URL: "https://example.com/", Topics: []string{fmt.Sprint("topic", p.seen)}, Format: platform.EncryptedFormat, Status: platform.SubscriptionActive,
 				CreatedAt: testTime, UpdatedAt: testTime,
 			}
 			if err := tx.PutSubscription(ctx, sub); err != nil {
@@ -133,10 +133,10 @@ func (p *pushTest) claim(endpoints ...pusher.Endpoint) pusher.ClaimResult {
 
 // done completes work with a state and an attempt.
 func done(w pusher.Work, state pusher.State, wait time.Duration) pusher.Completion {
-	class := pusher.ErrStatus
+	class := pusher.ClassStatus
 	status := 500
 	if state == pusher.Delivered {
-		class, status = pusher.NoError, 204
+		class, status = pusher.ClassNone, 204
 	}
 	return pusher.Completion{
 		ID: w.ID, Subscription: w.Subscription, Fence: w.Fence, State: state, Wait: wait, Ordered: w.Key != "",

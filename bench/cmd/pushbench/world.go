@@ -117,7 +117,7 @@ func (w *world) fill(ctx context.Context) error {
 				tx.PutPushKey(ctx, app, &platform.PushKey{Number: 2, Environment: platform.Production, Kind: platform.SigningKey, Secret: secret, CreatedAt: now}),
 				tx.PutSubscription(ctx, &platform.Subscription{
 					ID: fmt.Sprintf("sub_%020d", i), App: app.ID, AppNumber: app.Number, Environment: platform.Production, URL: target,
-					Topics: []string{topicOf(i)}, Concurrency: concurrency, Format: platform.EncryptedFormat, Status: platform.Delivering,
+					Topics: []string{topicOf(i)}, Concurrency: concurrency, Format: platform.EncryptedFormat, Status: platform.SubscriptionActive,
 					VerifiedAt: now, CreatedAt: now, UpdatedAt: now,
 				}),
 			)
