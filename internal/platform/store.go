@@ -55,9 +55,7 @@ type Tx interface {
 	PutApp(ctx context.Context, a *App) error
 	DeleteApp(ctx context.Context, id string) error
 	PutAPI(ctx context.Context, a *API) error
-	DeleteAPI(ctx context.Context, name, version string) error
 	PutTopic(ctx context.Context, t *Topic) error
-	DeleteTopic(ctx context.Context, name string) error
 	PutPackage(ctx context.Context, p *Package) error
 	DeletePackage(ctx context.Context, name string) error
 	PutPlan(ctx context.Context, p *Plan) error

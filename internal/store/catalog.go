@@ -108,14 +108,6 @@ func (t *tx) PutAPI(ctx context.Context, a *platform.API) error {
 	return t.putLimits(ctx, limitKey{scope: limitAPI, owner: a.ID()}, a.Limits)
 }
 
-// DeleteAPI removes an API.
-func (t *tx) DeleteAPI(ctx context.Context, name, version string) error {
-	if err := t.delete(ctx, "API", `DELETE FROM apis WHERE name = ? AND version = ?`, name, version); err != nil {
-		return err
-	}
-	return t.dropLimits(ctx, limitAPI, name+"@"+version)
-}
-
 // PutPackage writes a package.
 func (t *tx) PutPackage(ctx context.Context, p *platform.Package) error {
 	_, err := t.exec(ctx, `INSERT INTO packages (name, title, description, source) VALUES (?, ?, ?, ?)

@@ -30,8 +30,3 @@ func (t *tx) PutTopic(ctx context.Context, topic *platform.Topic) error {
 		orNull(string(topic.Schema)), orNull(string(topic.Example)), orNull(string(topic.Spec)), topic.Source)
 	return named(err, "topic %q with package %q", topic.Name, topic.Package)
 }
-
-// DeleteTopic removes a topic. Subscriptions that have it keep its name.
-func (t *tx) DeleteTopic(ctx context.Context, name string) error {
-	return t.delete(ctx, "topic", `DELETE FROM topics WHERE name = ?`, name)
-}

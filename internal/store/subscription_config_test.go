@@ -51,11 +51,6 @@ func (c conformance) topics(t *testing.T) {
 	} {
 		require.ErrorIs(t, s.Update(ctx, fn), platform.ErrConflict, name)
 	}
-	put(t, s, func(ctx context.Context, tx platform.Tx) error { return tx.DeleteTopic(ctx, "rate.changed") })
-	got, err := s.Catalog(ctx)
-	require.NoError(t, err)
-	require.Len(t, got.Topics, 1)
-	require.ErrorIs(t, s.Update(ctx, func(tx platform.Tx) error { return tx.DeleteTopic(ctx, "rate.changed") }), platform.ErrNotFound)
 }
 
 // testSubscription has something of everything.
@@ -152,7 +147,7 @@ func (c conformance) subscriptionLists(t *testing.T) {
 			}
 			sub := testSubscription(app, fmt.Sprint(i), fmt.Sprintf("topic.t%d", i), fmt.Sprintf("topic.u%d", i%2+2*i/4))
 			if i == 1 {
-				sub.Status, sub.Environment = platform.Delivering, platform.Sandbox
+				sub.Status, sub.Environment = platform.SubscriptionActive, platform.Sandbox
 			}
 			if err := tx.PutSubscription(ctx, sub); err != nil {
 				return err
@@ -174,7 +169,7 @@ func (c conformance) subscriptionLists(t *testing.T) {
 	require.Equal(t, []string{"sub_2", "sub_3"}, list(platform.SubscriptionFilter{App: a.ID}, platform.Page{After: "sub_1", Limit: 2}))
 	require.Equal(t, []string{"sub_4"}, list(platform.SubscriptionFilter{App: b.ID}, platform.Page{}))
 	require.Equal(t, []string{"sub_3"}, list(platform.SubscriptionFilter{Topic: "topic.t3"}, platform.Page{}))
-	require.Equal(t, []string{"sub_1"}, list(platform.SubscriptionFilter{Status: platform.Delivering}, platform.Page{}))
+	require.Equal(t, []string{"sub_1"}, list(platform.SubscriptionFilter{Status: platform.SubscriptionActive}, platform.Page{}))
 	require.Equal(t, []string{"sub_1"}, list(platform.SubscriptionFilter{Environment: platform.Sandbox}, platform.Page{}))
 	require.Empty(t, list(platform.SubscriptionFilter{App: "app_x"}, platform.Page{}))
 	require.Empty(t, list(platform.SubscriptionFilter{Topic: "\x00"}, platform.Page{}))
