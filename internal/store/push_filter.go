@@ -96,6 +96,19 @@ func (c *conditions) madeBetween(alias string, f pusher.Filter) {
 	}
 }
 
+// about selects by what a message and its deliveries have in common.
+func (c *conditions) about(alias string, f pusher.Filter) {
+	if f.User != "" {
+		c.add(alias+`.user_id = ?`, f.User)
+	}
+	if f.Topic != "" {
+		c.add(alias+`.topic = ?`, f.Topic)
+	}
+	if f.Environment != "" {
+		c.add(alias+`.environment = ?`, string(f.Environment))
+	}
+}
+
 // impossible tells whether a filter asks for a text that no row can have.
 func impossible(f pusher.Filter) bool {
 	return !storable(f.Topic + f.User + string(f.Environment))
@@ -105,8 +118,10 @@ func impossible(f pusher.Filter) bool {
 type selection struct {
 	engine *engine
 	// from is where to read them: d is the record, and alias has the columns at
-	// and id by which an index gives them in order.
+	// and id by which an index gives them in order. The few of one message are
+	// found by that, and sorted.
 	from, alias string
+	few         bool
 	// indexed is what the index does, rest is looked at row by row.
 	indexed, rest conditions
 }
@@ -124,6 +139,9 @@ func (e *engine) selectDeliveries(f pusher.Filter) selection {
 	states := statesOf(f)
 	owned := f.App > 0 || f.Subscription > 0
 	switch {
+	case f.Message != (pusher.MessageID{}):
+		s.few = true
+		s.indexed.add(`d.message_at = ? AND d.message_id = ? AND d.at >= ?`, f.Message.At, f.Message.ID, f.Message.At)
 	case slices.Equal(states, []pusher.State{pusher.Failed}):
 		s.from, s.alias = `push_failed x`+e.recordOfX(), "x"
 	case owned && len(states) > 0 && !slices.ContainsFunc(states, isFinal):
@@ -131,9 +149,6 @@ func (e *engine) selectDeliveries(f pusher.Filter) selection {
 		s.indexed.add(liveOfApp)
 	}
 	s.indexed.madeBetween(s.alias, f)
-	if f.Message != (pusher.MessageID{}) {
-		s.indexed.add(`d.message_at = ? AND d.message_id = ? AND d.at >= ?`, f.Message.At, f.Message.ID, f.Message.At)
-	}
 	switch {
 	case f.App > 0:
 		s.indexed.add(s.alias+`.app = ?`, int64(f.App))
@@ -167,7 +182,7 @@ func (s selection) newest(after pusher.Cursor, limit int) (query string, args []
 	where := s.indexed.and(s.rest)
 	where.olderThan(s.alias, after)
 	return `SELECT ` + recordColumns + ` FROM ` + s.from + s.engine.recordJoins() + where.String() +
-		` ORDER BY ` + s.alias + `.at DESC, ` + s.alias + `.id DESC LIMIT ?`, append(where.args, listLimit(limit))
+		` ORDER BY ` + s.time() + ` DESC, ` + s.alias + `.id DESC LIMIT ?`, append(where.args, listLimit(limit))
 }
 
 // queued joins the selection to the queue q.
@@ -176,7 +191,16 @@ func (s selection) queued() string {
 }
 
 // oldestFirst is the order of the index.
-func (s selection) oldestFirst() string { return ` ORDER BY ` + s.alias + `.at, ` + s.alias + `.id` }
+func (s selection) oldestFirst() string { return ` ORDER BY ` + s.time() + `, ` + s.alias + `.id` }
+
+// time is what they are ordered by: for a few it is in no index, or PostgreSQL
+// would read all there are in that order.
+func (s selection) time() string {
+	if s.few {
+		return s.alias + `.at + 0`
+	}
+	return s.alias + `.at`
+}
 
 // selectMessages is the keys of the messages that a filter selects, newest
 // first, as a subquery. Those of an app are found by its deliveries, of which
@@ -188,14 +212,8 @@ func (e *engine) selectMessages(f pusher.Filter, after pusher.Cursor, limit int)
 	if f.Message != (pusher.MessageID{}) {
 		where.add(`m.at = ? AND m.id = ?`, f.Message.At, f.Message.ID)
 	}
-	if f.User != "" {
-		where.add(`m.user_id = ?`, f.User)
-	}
-	if f.Topic != "" {
-		where.add(`m.topic = ?`, f.Topic)
-	}
-	if f.Environment != "" {
-		where.add(`m.environment = ?`, string(f.Environment))
+	if f.App == 0 {
+		where.about("m", f)
 	}
 	if states := statesOf(f); f.Subscription > 0 || len(states) > 0 {
 		var some conditions
@@ -217,6 +235,7 @@ func (e *engine) selectMessages(f pusher.Filter, after pusher.Cursor, limit int)
 	var owned conditions
 	owned.add(`o.app = ? AND o.origin_id IS NULL`, int64(f.App))
 	owned.madeBetween("o", f)
+	owned.about("o", f)
 	if after != (pusher.Cursor{}) {
 		owned.add(`o.at <= ?`, after.At)
 	}

@@ -25,7 +25,7 @@ func (p *pushStore) plan(t *testing.T, query string, args ...any) string {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tx.Rollback()) }()
 	if p.pool != nil {
-		_, err = tx.ExecContext(t.Context(), `SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off`)
+		_, err = tx.ExecContext(t.Context(), p.engine.byIndex)
 		require.NoError(t, err)
 	}
 	rows, err := tx.QueryContext(t.Context(), explain+p.engine.bind(query), args...)

@@ -108,17 +108,24 @@ func (c *conn) acknowledgeFailed(ctx context.Context, app uint64, e platform.Env
 		err := rows.Scan(&id.At, &id.ID)
 		failed = append(failed, id)
 		return err
-	}, list+`SELECT d.at, d.id FROM ids JOIN push_deliveries d ON d.at = ids.at AND d.id = ids.id
-		WHERE d.app = ? AND d.environment = ? AND d.state = ? ORDER BY d.at, d.id`+lock, append(args, int64(app), string(e), uint8(pusher.Failed))...)
+	}, list+c.engine.ownAmong()+lock, append(args, int64(app), string(e), uint8(pusher.Failed))...)
 	if err != nil || len(failed) == 0 {
 		return 0, err
 	}
 	list, args = idList(failed)
-	_, err = c.exec(ctx, list+`UPDATE push_deliveries SET state = ? WHERE (at, id) IN (SELECT at, id FROM ids)`, append(args, uint8(pusher.Acked))...)
+	_, err = c.exec(ctx, list+`UPDATE push_deliveries SET state = ? WHERE `+c.engine.anyOf("at", "SELECT at FROM ids")+` AND (at, id) IN (SELECT at, id FROM ids)`, append(args, uint8(pusher.Acked))...)
 	if err != nil {
 		return 0, err
 	}
 	return len(failed), c.forgetFailed(ctx, failed)
+}
+
+// ownAmong is which of the deliveries in ids are an app's in an environment and
+// of a state. The app is asked in a way that no index answers: PostgreSQL might
+// begin with all that the app has.
+func (e *engine) ownAmong() string {
+	return `SELECT d.at, d.id FROM ids JOIN push_deliveries d ON ` + e.lookup("d.at", "ids.at") + ` AND d.id = ids.id
+		WHERE d.app + 0 = ? AND d.environment = ? AND d.state = ? ORDER BY d.at + 0, d.id`
 }
 
 // forgetFailed drops those from the list of failed deliveries that are not

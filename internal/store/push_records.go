@@ -135,8 +135,7 @@ func (s *Store) Messages(ctx context.Context, f pusher.Filter, after pusher.Curs
 			index[m.ID] = len(messages)
 			messages = append(messages, m)
 			return err
-		}, `SELECT m.at, m.id, m.environment, m.topic, m.user_id, m.order_key, m.time, m.data, m.idempotency
-			FROM (`+page+`) AS page JOIN push_messages m ON m.at = page.at AND m.id = page.id ORDER BY m.at DESC, m.id DESC`, args...)
+		}, s.engine.messagesOf(page), args...)
 		if err != nil || len(messages) == 0 {
 			return err
 		}
@@ -149,11 +148,23 @@ func (s *Store) Messages(ctx context.Context, f pusher.Filter, after pusher.Curs
 			err := rows.Scan(&id.At, &id.ID, &state, &n)
 			messages[index[id]].States[state] = n
 			return err
-		}, `SELECT page.at, page.id, `+deliveryState+`, count(*)
-			FROM (`+page+`) AS page JOIN push_deliveries d ON d.message_at = page.at AND d.message_id = page.id AND d.at >= ?`+s.engine.stateJoins()+`
-			GROUP BY 1, 2, 3`, append(args, oldest)...)
+		}, s.engine.statesOfMessages(page), append(args, oldest)...)
 	})
 	return messages, err
+}
+
+// messagesOf reads the messages of a page of keys.
+func (e *engine) messagesOf(page string) string {
+	return `SELECT m.at, m.id, m.environment, m.topic, m.user_id, m.order_key, m.time, m.data, m.idempotency
+		FROM (` + page + `) AS page JOIN push_messages m ON ` + e.lookup("m.at", "page.at") + ` AND m.id = page.id ORDER BY page.at DESC, page.id DESC`
+}
+
+// statesOfMessages counts the deliveries of the messages of a page of keys, none of
+// them older than its last argument.
+func (e *engine) statesOfMessages(page string) string {
+	return `SELECT page.at, page.id, ` + deliveryState + `, count(*)
+		FROM (` + page + `) AS page JOIN push_deliveries d ON ` + e.lookup("d.message_at", "page.at") + ` AND d.message_id = page.id AND d.at >= ?` + e.stateJoins() + `
+		GROUP BY 1, 2, 3`
 }
 
 // MessageRecord loads a message with the states of its deliveries.
