@@ -78,8 +78,8 @@ func (h *Messages) check(x *exchange) *gate.Refusal {
 // pull does what the path asks for.
 func (h *Messages) pull(w http.ResponseWriter, r *http.Request) error {
 	serve, method := h.list, http.MethodGet
-	switch last := path.Base(r.URL.Path); {
-	case strings.HasPrefix(last, "dlv_"), strings.HasPrefix(last, "msg_"):
+	switch {
+	case namesOne(path.Base(r.URL.Path)):
 		return &gate.Refusal{Code: gate.APIUnknown, Stage: gate.StageUpstream, Detail: "nothing is here for one message or delivery: GET the list, or POST to …/ack"}
 	case strings.HasSuffix(r.URL.Path, "/ack"):
 		serve, method = h.acknowledge, http.MethodPost
@@ -94,6 +94,13 @@ func (h *Messages) pull(w http.ResponseWriter, r *http.Request) error {
 		return pullRefusal(err)
 	}
 	return writeJSON(w, http.StatusOK, answer)
+}
+
+// namesOne tells whether a segment is the ID of a message or a delivery.
+func namesOne(segment string) bool {
+	_, message := pusher.ParseMessageID(segment)
+	_, delivery := pusher.ParseDeliveryID(segment)
+	return message == nil || delivery == nil
 }
 
 // pulled is a delivery as an app pulls it.

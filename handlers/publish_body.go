@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -123,7 +124,7 @@ func checkMembers(message json.RawMessage) error {
 		}
 		switch {
 		case !slices.Contains(messageMembers, name):
-			return &platform.FieldError{Field: name, Problem: "unknown field", Want: strings.Join(messageMembers, ", ")}
+			return &platform.FieldError{Field: cmp.Or(name, `""`), Problem: "unknown field", Want: strings.Join(messageMembers, ", ")}
 		case slices.Contains(seen, name):
 			return &platform.FieldError{Field: name, Problem: "given more than once", Want: "one value"}
 		case name != "data" && !utf8.Valid(value):

@@ -341,7 +341,8 @@ func TestMessages(t *testing.T) {
 	rec = w.do(c.request(t, http.MethodGet, "/v1/messages/egress", ""))
 	require.JSONEq(t, `{"addresses":[]}`, rec.Body.String())
 	refused(t, w.do(c.request(t, http.MethodGet, "/v1/messages/ack", "")), http.StatusMethodNotAllowed, "method_not_allowed")
-	for _, one := range []string{"dlv_0036cm8627ac00000000000008", "msg_0036cm8627ac0ihga0a2dq65pk", "dlv_x"} {
+	require.Equal(t, http.StatusOK, w.do(c.request(t, http.MethodGet, "/v1/msg_queue", "")).Code, "a path of any name has the list")
+	for _, one := range []string{"dlv_0036cm8627ac00000000000008", "msg_0036cm8627ac0ihga0a2dq65pk"} {
 		refused(t, w.do(c.request(t, http.MethodGet, "/v1/messages/"+one, "")), http.StatusNotFound, "api_unknown")
 	}
 }

@@ -108,9 +108,22 @@ func (m *Manager) filter(ctx context.Context, q Query) (f Filter, err error) {
 	return f, nil
 }
 
+// listed is the filter of a list. A merchant who is not there is what a message says
+// all the same: publishing takes any text, and looks for nobody.
+func (m *Manager) listed(ctx context.Context, q Query) (Filter, error) {
+	text := q.User
+	if _, err := m.Directory.User(ctx, text); text == "" || !errors.Is(err, platform.ErrNotFound) {
+		return m.filter(ctx, q)
+	}
+	q.User = ""
+	f, err := m.filter(ctx, q)
+	f.User = text
+	return f, err
+}
+
 // Messages lists messages, newest first, after the one of the ID.
 func (m *Manager) Messages(ctx context.Context, q Query, after string, limit int) ([]MessageRecord, error) {
-	f, err := m.filter(ctx, q)
+	f, err := m.listed(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +157,7 @@ const maxList = 1000
 
 // Deliveries lists deliveries, newest first, after the one of the ID.
 func (m *Manager) Deliveries(ctx context.Context, q Query, after string, limit int) ([]Record, error) {
-	f, err := m.filter(ctx, q)
+	f, err := m.listed(ctx, q)
 	if err != nil {
 		return nil, err
 	}

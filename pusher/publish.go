@@ -16,8 +16,8 @@ import (
 var ErrNothingKept = errors.New("publishing: nothing was kept")
 
 // Publish accepts messages: all of them, or none and an error. A mistake in
-// them is a *BatchError. It returns once they are durable, or after publishTimeout.
-// It sets ID and Digest of each message.
+// them is a *BatchError. It returns once they are durable, or after
+// publishTimeout; after twice that where it led others when its time was nearly over. It sets ID and Digest of each message.
 func (p *Pusher) Publish(ctx context.Context, messages []Message) ([]Receipt, error) {
 	if len(messages) == 0 {
 		return nil, nil

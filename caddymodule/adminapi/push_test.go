@@ -109,9 +109,9 @@ func TestAdminPushMistakes(t *testing.T) {
 		"GET /deliveries?after=" + delivery:        http.StatusOK,
 		"GET /messages?after=" + message:           http.StatusOK,
 		"GET /messages?topic=nope":                 http.StatusNotFound,
-		"GET /messages?user=nobody":                http.StatusNotFound,
+		"GET /messages?user=nobody":                http.StatusOK,
 		"GET /deliveries?topic=nope":               http.StatusNotFound,
-		"GET /deliveries?user=nobody":              http.StatusNotFound,
+		"GET /deliveries?user=nobody":              http.StatusOK,
 
 		`POST /push/jobs {"cause":"repush","topic":"nope"}`:                              http.StatusNotFound,
 		`POST /push/jobs {"cause":"manual","message":"` + message + `","user":"nobody"}`: http.StatusNotFound,
@@ -121,4 +121,16 @@ func TestAdminPushMistakes(t *testing.T) {
 		status, out, _ := s.ask(t, method, path, body)
 		require.Equal(t, want, status, "%s: %v", call, out)
 	}
+}
+
+// TestPublishedText: a list finds what was published about somebody who is not there.
+func TestPublishedText(t *testing.T) {
+	s, app := newShop(t)
+	s.do(t, "POST", "/subscriptions", fmt.Sprintf(`{"app":%q,"url":"https://erp.example.com/push","topics":["trade.order.created"]}`, app))
+	_, err := s.Platform.Store().Publish(t.Context(), []pusher.Batch{{{Message: pusher.Message{
+		ID: pusher.MessageID{At: adminapitest.Now().UnixMicro(), ID: 2}, Environment: platform.Sandbox, Topic: "trade.order.created", User: "merchant-42", Data: []byte(`{}`),
+	}}}})
+	require.NoError(t, err)
+	require.Len(t, s.do(t, "GET", "/messages?user=merchant-42", "")["messages"], 1)
+	require.Empty(t, s.do(t, "GET", "/messages?user=merchant-43", "")["messages"])
 }
