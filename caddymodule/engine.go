@@ -53,6 +53,8 @@ type engine struct {
 
 	mu    sync.Mutex
 	store *store.Store
+	// unlock lets other processes have the store, once it is closed.
+	unlock func() error
 	// sealedWith is the id of the key that every secret is known to be
 	// encrypted with; "" while that was not looked at.
 	sealedWith string
@@ -154,7 +156,7 @@ func (e *engine) open(ctx context.Context) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, st.Close())
+			err = errors.Join(err, st.Close(), e.unlock())
 		}
 	}()
 	led, err := e.openLedger(ctx, o, st)
@@ -185,14 +187,20 @@ func (e *engine) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// openStore opens the store that the configuration names.
+// openStore opens the store that the configuration names, and sets unlock.
 func (e *engine) openStore(ctx context.Context, s *Storage, keyring *store.Keyring) (*store.Store, error) {
+	e.unlock = func() error { return nil }
 	if s.shared() {
 		return store.OpenPostgres(ctx, s.DSN, keyring, store.Options{MaxConns: s.MaxConns, OnChange: e.changed})
 	}
+	unlock, err := lockStore(ctx, s.Path)
+	if err != nil {
+		return nil, err
+	}
+	e.unlock = unlock
 	st, err := store.OpenSQLite(ctx, s.Path, keyring, store.Options{OnChange: e.changed})
 	if err != nil {
-		return nil, fmt.Errorf("opening the store %s: %w", s.Path, err)
+		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", s.Path, err), unlock())
 	}
 	return st, nil
 }
@@ -227,5 +235,5 @@ func (e *engine) Destruct() error {
 	err := e.ledger.close()
 	e.gate.Load().Close()
 	e.tokens.Close()
-	return errors.Join(err, e.store.Close())
+	return errors.Join(err, e.store.Close(), e.unlock())
 }
