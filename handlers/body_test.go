@@ -265,6 +265,34 @@ func TestNoRequestInABody(t *testing.T) {
 	}
 }
 
+// TestNoRequestInARefusedBody: nor is what is left of the body of a call that was
+// refused before, where an error route passes it to a service that does not read it.
+func TestNoRequestInARefusedBody(t *testing.T) {
+	hasty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	t.Cleanup(hasty.Close)
+	request := "GET /v1/products HTTP/1.1\r\nHost: gate.test\r\n\r\n"
+	large := strings.Repeat(request, 1<<20/len(request))
+	w := newWorld(t, strings.TrimPrefix(hasty.URL, "http://"), small+"\n handle_errors {\n reverse_proxy UPSTREAM\n }")
+	for name, framed := range map[string]string{
+		"announced": fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(large), large),
+		"chunked":   fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(large), large),
+		"small":     "Content-Length: 4\r\n\r\nbody",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", w.listen())
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+			go func() { _, _ = io.WriteString(conn, "POST /v1/orders HTTP/1.1\r\nHost: gate.test\r\n"+framed) }()
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, http.StatusTeapot, resp.StatusCode)
+			require.Equal(t, name != "small", resp.Close)
+		})
+	}
+}
+
 // TestAnnouncedBody: a length that is announced takes no memory before the body
 // comes.
 func TestAnnouncedBody(t *testing.T) {

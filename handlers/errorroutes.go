@@ -11,11 +11,26 @@ import (
 // answer hands a refusal to the site's error routes, or answers it where there
 // are none for it.
 func answer(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal, requestID string) error {
+	if leavesMore(r) {
+		w.Header().Set("Connection", "close")
+	}
 	if err := caddyhttp.Error(refusal.Code.Status, refusal); hasErrorRoutes(r, err) {
 		refusalHeaders(w.Header(), refusal)
 		return err
 	}
 	return writeProblem(w, r, problemOf(refusal, requestID))
+}
+
+// drained is how much of a body that nobody read net/http reads itself to go on with
+// an HTTP/1 connection (maxPostHandlerReadBytes). Of a larger one it ends the
+// connection, unless something took the body from it, as a proxy in an error route
+// does: then what is left is taken for the next request.
+const drained = 256 << 10
+
+// leavesMore tells whether more of a body than that may be left on the connection.
+func leavesMore(r *http.Request) bool {
+	_, read := r.Body.(*body)
+	return r.ProtoMajor == 1 && !read && (r.ContentLength > drained || r.ContentLength < 0)
 }
 
 // hasErrorRoutes tells whether a handle_errors route of the request's site
