@@ -250,7 +250,7 @@ func (a *App) Start() error {
 		return err
 	}
 	for _, file := range a.catalogs {
-		if _, err := a.engine.service.PreviewCatalog(ctx, *file); err != nil && !a.engine.keepsCatalog(file, err) {
+		if _, err := a.engine.service.PreviewCatalog(ctx, *file); err != nil && !a.engine.keepsCatalog(ctx, file, err) {
 			return fmt.Errorf("checking catalogs: %w", err)
 		}
 	}

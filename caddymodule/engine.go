@@ -47,9 +47,6 @@ type engine struct {
 
 	// keyring holds the master keys in use.
 	keyring atomic.Pointer[store.Keyring]
-	// catalogs are the digests of the catalog files that this process applied
-	// last, by their source.
-	catalogs sync.Map
 
 	mu    sync.Mutex
 	store *store.Store

@@ -110,7 +110,8 @@ func (e *engine) reseal(ctx context.Context, keys []string) error {
 }
 
 // rekey encrypts with the ring's first key whatever is not yet. The older keys
-// are in force from then on too, and those that it lacks no more.
+// are in force from then on too, and for the authorization server those that it lacks
+// no more; the store can read with them until the process ends.
 func (e *engine) rekey(ctx context.Context, actor string, ring *store.Keyring, progress func(done, total int)) error {
 	if e.sealedWith == ring.PrimaryID() {
 		e.store.AddKeys(ring)

@@ -33,15 +33,14 @@ func (h startedHandler) Handle(ctx context.Context, _ caddy.Event) error {
 	}
 	for _, file := range a.catalogs {
 		diff, err := a.engine.service.ApplyCatalog(ctx, actorStart, *file)
-		if a.engine.keepsCatalog(file, err) {
-			a.logger.Warn("catalog not applied anew; it is as it was applied before", zap.String("catalog", file.Source), zap.Error(err))
+		if a.engine.keepsCatalog(ctx, file, err) {
+			a.logger.Warn("catalog not looked at anew; it is in force on this node", zap.String("catalog", file.Source), zap.Error(err))
 			continue
 		}
 		if err != nil {
 			a.logger.Error("catalog not applied", zap.String("catalog", file.Source), zap.Error(err))
 			continue
 		}
-		a.engine.catalogs.Store(file.Source, file.Digest)
 		if len(diff.Changes) > 0 {
 			a.logger.Info("catalog applied", zap.String("catalog", file.Source), zap.Int("changes", len(diff.Changes)))
 		}
@@ -59,11 +58,14 @@ func (h startedHandler) Handle(ctx context.Context, _ caddy.Event) error {
 	return nil
 }
 
-// keepsCatalog tells that a catalog failed for want of the store alone and that this
-// process has applied the same file before: a configuration goes on with it.
-func (e *engine) keepsCatalog(f *platform.CatalogFile, err error) bool {
-	digest, _ := e.catalogs.Load(f.Source)
-	return errors.Is(err, platform.ErrUnavailable) && digest == f.Digest
+// keepsCatalog tells that a catalog failed for want of the store alone, and that it is
+// in force on this node as it is: a configuration goes on with it.
+func (e *engine) keepsCatalog(ctx context.Context, f *platform.CatalogFile, err error) bool {
+	if !errors.Is(err, platform.ErrUnavailable) {
+		return false
+	}
+	c, err := e.gate.Load().Catalog(ctx)
+	return err == nil && c.Has(f)
 }
 
 // makeSandboxMerchant makes a merchant to try with if there is none at all, and

@@ -258,6 +258,16 @@ func TestReloadWithoutPostgres(t *testing.T) {
 		}
 		return nil
 	})
+
+	// Nor is a file that another one has replaced since.
+	file := n.read("shop.openapi.yaml")
+	n.write("shop.openapi.yaml", strings.Replace(file, "shop.echoed", "shop.echo", 1))
+	n.cli("apply", "-f", "shop.openapi.yaml", "--yes")
+	n.write("shop.openapi.yaml", file)
+	c.postgres.Stop()
+	n.waitHealth(adminapi.Degraded, "store")
+	status, said = n.reload(reloaded)
+	require.Equal(t, http.StatusBadRequest, status, said)
 }
 
 // TestPostgresFailsOver to a standby at another address.

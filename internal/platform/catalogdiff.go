@@ -69,7 +69,7 @@ func (s *Service) PreviewCatalog(ctx context.Context, f CatalogFile) (*CatalogDi
 func (s *Service) ApplyCatalog(ctx context.Context, actor string, f CatalogFile) (*CatalogDiff, error) {
 	if cat, err := s.store.Catalog(ctx); err != nil {
 		return nil, err
-	} else if applied(cat, f) {
+	} else if cat.Has(&f) {
 		return &CatalogDiff{Source: f.Source, Unchanged: f.size()}, nil
 	}
 	var p *catalogPlan
@@ -108,9 +108,9 @@ func (s *Service) ApplyCatalog(ctx context.Context, actor string, f CatalogFile)
 // size counts what the file declares.
 func (f *CatalogFile) size() int { return len(f.APIs) + len(f.Topics) + len(f.Packages) }
 
-// applied tells whether the very file was applied last.
-func applied(cat *Catalog, f CatalogFile) bool {
-	return f.Digest != "" && cat.Digests[f.Source] == f.Digest
+// Has tells whether the very file was applied last.
+func (c *Catalog) Has(f *CatalogFile) bool {
+	return f.Digest != "" && c.Digests[f.Source] == f.Digest
 }
 
 // catalogPlan is what to write, and the same as a diff.
@@ -126,7 +126,7 @@ type catalogPlan struct {
 // mistakes at once.
 func planCatalog(cat *Catalog, f CatalogFile, now time.Time) (*catalogPlan, error) {
 	p := &catalogPlan{diff: CatalogDiff{Source: f.Source}}
-	if applied(cat, f) {
+	if cat.Has(&f) {
 		p.diff.Unchanged = f.size()
 		return p, nil
 	}
