@@ -2,18 +2,15 @@ package handlers
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/caddy-openplatform/openplatform/internal/platform"
 	"github.com/caddy-openplatform/openplatform/pusher"
@@ -46,7 +43,7 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	if body[0] != '[' {
-		one, err := readMessage(d, environment)
+		one, err := readMessage(d, body, environment)
 		if err != nil {
 			return nil, false, err
 		}
@@ -59,7 +56,7 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 		if i == pusher.MaxBatch {
 			return nil, true, &platform.FieldError{Field: "body", Problem: fmt.Sprintf("more than %d messages", pusher.MaxBatch), Want: "several requests"}
 		}
-		one, err := readMessage(d, environment)
+		one, err := readMessage(d, body, environment)
 		if err != nil {
 			return nil, true, err
 		}
@@ -74,15 +71,12 @@ func readMessages(body []byte, environment platform.Environment) (messages []pus
 	return messages, true, atEnd(d)
 }
 
-// readMessage reads the next message. What is wrong with it the message tells; an
-// error says that this is no JSON.
-func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Message, error) {
-	var raw json.RawMessage
-	if err := d.Decode(&raw); err != nil {
-		return pusher.Message{}, noJSON(err)
-	}
+// readMessage reads the next message of body, which is what d reads. What is wrong
+// with it the message tells; an error says that this is no JSON.
+func readMessage(d *json.Decoder, body []byte, environment platform.Environment) (pusher.Message, error) {
 	var m messageBody
-	err := json.Unmarshal(raw, &m)
+	start := d.InputOffset()
+	err := d.Decode(&m)
 	message := pusher.Message{Environment: environment, Topic: m.Topic, User: m.User, Key: m.Key, Data: m.Data, Idempotency: m.ID}
 	if err != nil {
 		if message.Mistake = messageMistake(err); message.Mistake == nil {
@@ -90,7 +84,7 @@ func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Mess
 		}
 		return message, nil
 	}
-	message.Mistake = checkMembers(raw)
+	message.Mistake = checkMembers(body[start:d.InputOffset()])
 	if m.Time != nil {
 		message.Time = *m.Time
 		if m.Time.IsZero() {
@@ -98,53 +92,6 @@ func readMessage(d *json.Decoder, environment platform.Environment) (pusher.Mess
 		}
 	}
 	return message, nil
-}
-
-// messageMembers are the names of what a message has.
-var messageMembers = []string{"topic", "user", "data", "id", "key", "time"}
-
-// checkMembers finds what encoding/json lets pass in a message: members that are
-// unknown, in another case or twice, and text that is no Unicode, in which it puts
-// U+FFFD. That would make different ids the same.
-func checkMembers(message json.RawMessage) error {
-	d := json.NewDecoder(bytes.NewReader(message))
-	if _, err := d.Token(); err != nil {
-		return noJSON(err)
-	}
-	var seen []string
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return noJSON(err)
-		}
-		name := fmt.Sprint(token)
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return noJSON(err)
-		}
-		switch {
-		case !slices.Contains(messageMembers, name):
-			return &platform.FieldError{Field: cmp.Or(name, `""`), Problem: "unknown field", Want: strings.Join(messageMembers, ", ")}
-		case slices.Contains(seen, name):
-			return &platform.FieldError{Field: name, Problem: "given more than once", Want: "one value"}
-		case name != "data" && !utf8.Valid(value):
-			return &platform.FieldError{Field: name, Problem: "it is not UTF-8", Want: "text in UTF-8"}
-		case name != "data" && loneSurrogate(value):
-			return &platform.FieldError{Field: name, Problem: `it has half of a pair of \u escapes (\ud800 to \udfff)`, Want: "both halves, or the character itself"}
-		}
-		seen = append(seen, name)
-	}
-	return nil
-}
-
-// escape is an escape of a JSON string, with its pair; half is set where a surrogate
-// has none.
-var escape = regexp.MustCompile(`\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]|(?P<half>u[dD][89a-fA-F])|.)`)
-
-// loneSurrogate tells whether a JSON string has an escape that stands for no
-// character.
-func loneSurrogate(text []byte) bool {
-	return slices.ContainsFunc(escape.FindAllSubmatch(text, -1), func(found [][]byte) bool { return found[1] != nil })
 }
 
 // atEnd refuses anything behind the message.
