@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -58,6 +59,9 @@ func (c *Claim) Verify(r *Request, keys []*Key, opt Options) (int, error) {
 		err := s.verify(c, r, k, opt)
 		if err == nil {
 			return i, nil
+		}
+		if errors.Is(err, ErrMalformed) {
+			return -1, err // which no other key makes good
 		}
 		refusal, tried = err, true
 	}

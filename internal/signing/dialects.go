@@ -126,12 +126,16 @@ func inspectParam2(p *paramState, path string, c *Claim) error {
 	return nil
 }
 
-// inspectDoudian refuses two values for param_json, and one that parsers could
-// read in two ways.
+// inspectDoudian refuses two values for param_json.
 func inspectDoudian(p *paramState, _ string, _ *Claim) error {
 	if len(p.raw) > 0 && p.has("param_json") {
 		return fmt.Errorf("%w: param_json is in the query and in the body: send it in the body", ErrMalformed)
 	}
+	return nil
+}
+
+// scanDoudian refuses a param_json that parsers could read in two ways.
+func scanDoudian(p *paramState) error {
 	text := p.get("param_json") + string(p.raw)
 	if strings.TrimSpace(text) == "" {
 		return nil

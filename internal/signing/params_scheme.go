@@ -172,10 +172,18 @@ func (s *paramScheme) verify(c *Claim, _ *Request, k *Key, _ Options) error {
 		}
 		scratch.buf = s.stringToSign(scratch.buf[:0], p, p.digest, k.secret, drop)
 		if subtle.ConstantTimeCompare(p.digest.sum(scratch.buf, k.secret), p.signature) == 1 {
-			return nil
+			return s.scanned(p)
 		}
 	}
 	return errMismatch
+}
+
+// scanned checks what only the app itself can have wrong.
+func (s *paramScheme) scanned(p *paramState) error {
+	if s.scan == nil {
+		return nil
+	}
+	return s.scan(p)
 }
 
 func (p *paramState) hasBlank() bool {

@@ -37,6 +37,9 @@ func (s *paramScheme) sign(r *Request, cred Credentials, now time.Time, _ string
 	if said.AppKey != cred.AppKey {
 		return nil, errors.New("the request names another app key than the credentials")
 	}
+	if err := s.scanned(p); err != nil {
+		return nil, err
+	}
 	text := s.stringToSign(nil, p, d, cred.Key.secret, s.drops[0])
 	added = append(added, param{s.signParam, d.encode(d.sum(text, cred.Key.secret))})
 

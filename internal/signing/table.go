@@ -45,6 +45,9 @@ type paramScheme struct {
 	// inspect, if set, reads what the path says into p.prefix and the claim
 	// and checks what is special about the dialect.
 	inspect func(p *paramState, path string, c *Claim) error
+	// scan, if set, checks the content of a call whose signature holds: it takes
+	// longer than the signature does, and is not for everybody to ask for.
+	scan func(p *paramState) error
 
 	// fillMethod: the method parameter is required, so Sign fills it in. version
 	// is what it fills in for v beside an apiParam; empty for nothing.
@@ -137,7 +140,7 @@ var paramTable = [...]paramScheme{
 			return p.dated("timestamp") || p.has("sign_method") && !p.is("sign_method", "sha256")
 		},
 		mark: "method, and v=2",
-		body: bodyWhole, join: joinDoudian, drops: keepBlank, inspect: inspectDoudian,
+		body: bodyWhole, join: joinDoudian, drops: keepBlank, inspect: inspectDoudian, scan: scanDoudian,
 		fillMethod: true, version: "2", unsigned: tokenOfDoudian,
 	},
 	{
