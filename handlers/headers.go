@@ -85,12 +85,15 @@ func dropReserved(h http.Header) {
 	}
 }
 
+// hyphens writes a name as services read it that know letters, digits and hyphens only.
+var hyphens = strings.NewReplacer("_", "-", ".", "-")
+
 // dropTrailers drops the trailers that are the gate's own, and the signatures and
-// tokens. Caddy drops headers with an underscore, which many services read as a
-// hyphen, but not trailers.
+// tokens. Caddy drops headers with an underscore or a dot, which many services read
+// as a hyphen, but not trailers.
 func dropTrailers(t http.Header) {
 	for name := range t {
-		switch plain := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")); plain {
+		switch plain := http.CanonicalHeaderKey(hyphens.Replace(name)); plain {
 		case "Signature", "Signature-Input", "Authorization", "Dpop":
 			delete(t, name)
 		default:
