@@ -27,8 +27,9 @@ type Sign struct {
 	Dialects []string `json:"dialects,omitempty"`
 
 	// Buffer is the largest body, in bytes, that is read whole and checked
-	// before the call goes on. A larger body of an op1 call is checked while
-	// it streams, with its last block held back; the other dialects refuse it.
+	// before the call goes on. A larger body of a call in op1, or in rfc9421
+	// with no digest but sha-256, is checked while it streams, with its last
+	// block held back; other calls with a larger body are refused.
 	// Default: 1 MiB.
 	Buffer int64 `json:"buffer,omitempty"`
 
