@@ -41,9 +41,7 @@ func (b bodyRule) kind(r *Request) bodyKind {
 	if b == bodyWhole || b == bodyUnsigned {
 		return bodyOpaque
 	}
-	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	switch {
+	switch media := mediaType(r); {
 	case media == "application/x-www-form-urlencoded":
 		return bodyPairs
 	case b == bodyFormOrJSON && (media == "application/json" || strings.HasSuffix(media, "+json")):
@@ -51,6 +49,22 @@ func (b bodyRule) kind(r *Request) bodyKind {
 	default:
 		return bodyOpaque
 	}
+}
+
+// mediaType is the Content-Type without its parameters.
+func mediaType(r *Request) string {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(media))
+}
+
+// coded is a Content-Encoding that hides what the body is; empty for none.
+func coded(r *Request) string {
+	for _, coding := range r.Header["Content-Encoding"] {
+		if coding != "" && !strings.EqualFold(strings.TrimSpace(coding), "identity") {
+			return coding
+		}
+	}
+	return ""
 }
 
 func hasBody(r *Request) bool {
@@ -79,10 +93,8 @@ func (s *paramScheme) checkBody(r *Request, kind bodyKind) error {
 		}
 		return nil
 	}
-	for _, coding := range r.Header["Content-Encoding"] {
-		if coding != "" && !strings.EqualFold(strings.TrimSpace(coding), "identity") {
-			return fmt.Errorf("%w: a body with parameters must come without Content-Encoding", ErrMalformed)
-		}
+	if coded(r) != "" {
+		return fmt.Errorf("%w: a body with parameters must come without Content-Encoding", ErrMalformed)
 	}
 	return nil
 }

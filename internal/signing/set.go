@@ -129,7 +129,56 @@ func (s *Set) unmarked(r *Request) error {
 			}
 		}
 	}
+	for _, candidate := range s.schemes {
+		var err error
+		switch candidate := candidate.(type) {
+		case op1Scheme:
+			err = s.untagged(r)
+		case *paramScheme:
+			err = s.unread(r, candidate.body, candidate.id)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return s.missing
+}
+
+// untagged says what is wrong with a Signature-Input that is none of op1's.
+func (s *Set) untagged(r *Request) error {
+	var in input
+	rest := strings.Join(r.Header[headerInput], ", ")
+	if rest == "" {
+		return nil
+	}
+	for rest != "" {
+		var err error
+		if rest, err = nextInput(rest, &in); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf(`%w; its Signature-Input has no tag="op1", which makes a signature one of op1`, s.missing)
+}
+
+// unread says why a body was not looked into for the parameters of a dialect.
+func (s *Set) unread(r *Request, rule bodyRule, dialect string) error {
+	kind, types := rule.kind(r), "application/x-www-form-urlencoded"
+	if kind == bodyAbsent || rule == bodyWhole || rule == bodyUnsigned {
+		return nil
+	}
+	if rule == bodyFormOrJSON {
+		types = "application/json or " + types
+	}
+	var came string
+	switch coding := coded(r); {
+	case coding != "":
+		came = fmt.Sprintf("Content-Encoding %.40q", coding)
+	case kind == bodyOpaque:
+		came = fmt.Sprintf("Content-Type %.40q", mediaType(r))
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w; a body with the parameters of %s must be %s without Content-Encoding, not %s", s.missing, dialect, types, came)
 }
 
 // Candidates returns every dialect of s whose markers r carries, in the order
