@@ -30,7 +30,7 @@ func (f *subscriptionFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.where, "where", nil, `only messages whose data meet the condition: "POINTER OPERATION VALUE" (repeatable; all must hold). Operations: eq, ne, in, exists, gt, ge, lt, le, prefix`)
 	flags.BoolVar(&f.ordered, "ordered", false, "keep messages of one key in order")
 	flags.DurationVar(&f.holdFor, "hold-for", 0, "how long a failing message may hold up those after it, with --ordered (default 1h)")
-	flags.IntVar(&f.concurrency, "concurrency", 0, "requests under way at once, up to 1000 (default 16)")
+	flags.IntVar(&f.concurrency, "concurrency", 0, "requests under way at once, up to 1000; 0 for the default of 16")
 	flags.StringVar(&f.rate, "rate", "", `requests of each node: 100/s, "100/1m burst 200", or none`)
 	flags.StringSliceVar(&f.schedule, "schedule", nil, "waits between attempts: 5s,1m,1h, or none for the platform's")
 	flags.StringVar(&f.format, "format", "", "encrypted (the default), or plain: anybody on the way can read it")
