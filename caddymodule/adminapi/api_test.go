@@ -165,7 +165,7 @@ func TestAdminRefusals(t *testing.T) {
 		field, says              string
 	}{
 		{"no name", "POST", "/apps", `{}`, 400, "name", "name"},
-		{"unknown field", "POST", "/apps", `{"name":"x","colour":"red"}`, 400, "colour", "unknown field"},
+		{"unknown field", "POST", "/apps", `{"name":"x","colour":"red"}`, 400, "colour", "colour: unknown field; want one of name, kind, mode, plan, environment, ips, packages"},
 		{"wrong type", "POST", "/apps", `{"name":7}`, 400, "name", "a string"},
 		{"wrong list", "POST", "/apps", `{"name":"x","ips":"1.2.3.4"}`, 400, "ips", "an array"},
 		{"empty body", "POST", "/apps", ``, 400, "body", "empty"},
@@ -173,6 +173,7 @@ func TestAdminRefusals(t *testing.T) {
 		{"two objects", "POST", "/apps", `{"name":"x"}{}`, 400, "body", "one JSON object"},
 		{"bad environment", "POST", "/apps", `{"name":"x","environment":"moon"}`, 400, "environment", "sandbox or production"},
 		{"nested unknown field", "PUT", "/plans/x", `{"app":{"rates":{}}}`, 400, "app.rates", "unknown field"},
+		{"unknown field of a list", "PUT", "/ip-groups/x", `{"rules":[{"prefix":"1.2.3.0/24"},{"prefiks":"1.2.3.0/24"}]}`, 400, "rules[1].prefiks", "want one of prefix, group, note"},
 		{"nested wrong type", "PUT", "/plans/x", `{"app":{"rate":{"requests":"10","period":"1s"}}}`, 400, "app.rate.requests", "a whole number"},
 		{"no period", "PUT", "/plans/x", `{"app":{"rate":{"requests":10}}}`, 400, "app.rate.period", `a number with a unit: "1s"`},
 		{"no period of an API", "PUT", "/plans/x", `{"apis":{"a.b":{},"a.c":{"rate":{"requests":10}}}}`, 400, "apis.a.c.rate.period", "1m"},
@@ -190,6 +191,10 @@ func TestAdminRefusals(t *testing.T) {
 		{"repeated query", "GET", "/apps?kind=isv&kind=isv", ``, 400, "kind", "more than once"},
 		{"bad status", "GET", "/apps?status=dead", ``, 400, "status", "active"},
 		{"bad limit", "GET", "/apps?limit=many", ``, 400, "limit", "whole number"},
+		{"too many apps", "GET", "/apps?limit=1001", ``, 400, "limit", "1001 is too many; want at most 1000"},
+		{"too many users", "GET", "/users?limit=1001", ``, 400, "limit", "at most 1000"},
+		{"too many jobs", "GET", "/push/jobs?limit=1001", ``, 400, "limit", "at most 1000"},
+		{"too many entries", "GET", "/audit?limit=1001", ``, 400, "limit", "at most 1000"},
 		{"bad time", "GET", "/audit?since=yesterday", ``, 400, "since", "RFC 3339"},
 		{"bad after", "DELETE", "/apps/" + key + "/credentials/1?after=soon", ``, 400, "after", "24h"},
 		{"bad number", "DELETE", "/apps/" + key + "/credentials/first", ``, 400, "number", "1, 2"},

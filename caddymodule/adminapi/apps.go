@@ -20,14 +20,10 @@ func (a *AdminAPI) listApps(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit, err := number(q, "limit")
+	limit, err := rows(q)
 	if err != nil {
 		return nil, err
 	}
-	if limit == 0 {
-		limit = 100
-	}
-	limit = min(limit, 1000)
 	f := platform.AppFilter{Status: platform.AppStatus(status), Kind: platform.AppKind(kind), Text: q.Get("text")}
 	apps, err := a.app.Service().Apps(r.Context(), f, platform.Page{Limit: limit, After: q.Get("after")})
 	if err != nil {

@@ -104,7 +104,7 @@ func members(data []byte, t reflect.Type) iter.Seq[member] {
 		for t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
-		if p := reflect.PointerTo(t); p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		if readsItself(t) {
 			return
 		}
 		var list []json.RawMessage
@@ -135,6 +135,12 @@ func members(data []byte, t reflect.Type) iter.Seq[member] {
 			}
 		}
 	}
+}
+
+// readsItself tells whether a type has a method that reads it.
+func readsItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
 // below names a member of a field: "rules[0].prefix".
@@ -169,12 +175,31 @@ func worded(field string, data []byte, t reflect.Type, err error) *platform.Fiel
 		return refuse(below(field, wrong.Field), jsonKind(wrong), "is a JSON %s", wrong.Value)
 	}
 	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
-		return refuse(below(field, strings.Trim(name, `"`)), "one of the fields of the reference", "unknown field")
+		return refuse(below(field, strings.Trim(name, `"`)), fieldsOf(t), "unknown field")
 	}
 	if broken, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return refuse(field, "one JSON object", "no valid JSON at byte %d: %v", broken.Offset, broken)
 	}
 	return refuse(field, "", "%v", err)
+}
+
+// fieldsOf lists what an object that is read as a t may have.
+func fieldsOf(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	var names []string
+	if t.Kind() == reflect.Struct && !readsItself(t) {
+		for _, f := range reflect.VisibleFields(t) {
+			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return "one of the fields of the reference"
+	}
+	return "one of " + strings.Join(names, ", ")
 }
 
 func jsonKind(wrong *json.UnmarshalTypeError) string {

@@ -141,14 +141,11 @@ func (a *AdminAPI) listJobs(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit, err := number(q, "limit")
+	limit, err := rows(q)
 	if err != nil {
 		return nil, err
 	}
-	if limit == 0 {
-		limit = 100
-	}
-	jobs, err := a.app.Messages().Store.Jobs(r.Context(), min(limit, 1000))
+	jobs, err := a.app.Messages().Store.Jobs(r.Context(), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -90,6 +91,18 @@ func number(q url.Values, name string) (int, error) {
 		return 0, &platform.FieldError{Field: name, Problem: fmt.Sprintf("%q is no number", v), Want: "a whole number from 0"}
 	}
 	return n, nil
+}
+
+// maxRows is the longest list that one request gets.
+const maxRows = 1000
+
+// rows reads how long a list may be; absent is 100.
+func rows(q url.Values) (int, error) {
+	n, err := number(q, "limit")
+	if n > maxRows {
+		return 0, &platform.FieldError{Field: "limit", Problem: fmt.Sprintf("%d is too many", n), Want: fmt.Sprintf("at most %d", maxRows)}
+	}
+	return cmp.Or(n, 100), err
 }
 
 // duration reads a query parameter as a duration from 0; absent is 0.

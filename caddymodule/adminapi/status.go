@@ -24,7 +24,7 @@ func (a *AdminAPI) listAudit(r *http.Request) (any, error) {
 	if f.Until, err = moment(q, "until"); err != nil {
 		return nil, err
 	}
-	if f.Limit, err = number(q, "limit"); err != nil {
+	if f.Limit, err = rows(q); err != nil {
 		return nil, err
 	}
 	before, err := number(q, "before")

@@ -12,18 +12,15 @@ func listPage(r *http.Request, names ...string) (platform.Page, map[string]strin
 	if err != nil {
 		return platform.Page{}, nil, err
 	}
-	limit, err := number(q, "limit")
+	limit, err := rows(q)
 	if err != nil {
 		return platform.Page{}, nil, err
-	}
-	if limit == 0 {
-		limit = 100
 	}
 	values := map[string]string{}
 	for _, name := range names {
 		values[name] = q.Get(name)
 	}
-	return platform.Page{Limit: min(limit, 1000), After: q.Get("after")}, values, nil
+	return platform.Page{Limit: limit, After: q.Get("after")}, values, nil
 }
 
 func (a *AdminAPI) listUsers(r *http.Request) (any, error) {
