@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -71,6 +72,9 @@ func (c *cli) subscriptionUpdate() *cobra.Command {
 			settings, err := flags.settings(cmd)
 			if err != nil {
 				return err
+			}
+			if reflect.ValueOf(settings).IsZero() {
+				return usagef("nothing to change: give at least one of --url, --topic, --user, --where, --no-filter, --ordered, --hold-for, --concurrency, --rate, --schedule, --format, --asymmetric")
 			}
 			return c.askKeys(ctx, cmd, http.MethodPatch, subscriptionPath(args[0]), settings)
 		})

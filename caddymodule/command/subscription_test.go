@@ -78,7 +78,8 @@ func TestSubscriptionCommands(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(run(t, addr, append([]string{"subscription", "update", id, "--json"}, args...)...).ok(t)), &changed))
 		return changed.Subscription
 	}
-	before := update()
+	run(t, addr, "subscription", "update", id).usage(t, "nothing to change: give at least one of --url, --topic, ")
+	before := update("--concurrency", "4")
 	require.Len(t, before.Filter.Conditions, 4)
 	require.Equal(t, platform.SubscriptionActive, before.Status)
 	sub := update("--rate", "none", "--schedule", "none", "--hold-for", "0s", "--concurrency", "0", "--ordered=false", "--asymmetric=false", "--no-filter")
