@@ -24,6 +24,11 @@ func (s *Server) pollDevice(ctx context.Context, r *tokenRequest) (*issued, *ref
 	if refused != nil {
 		return nil, refused
 	}
+	if d.State == DeviceApproved && !d.Redeemed && r.now.Before(d.ExpiresAt) {
+		if refused := s.proveOrigin(ctx, r, d.origin()); refused != nil {
+			return nil, refused
+		}
+	}
 	err := s.Store.PollDevice(ctx, d, r.now)
 	if errors.Is(err, platform.ErrNotFound) || errors.Is(err, ErrReplayed) {
 		return nil, refuse(invalidGrant, badDeviceCode)
@@ -41,10 +46,19 @@ func (s *Server) pollDevice(ctx context.Context, r *tokenRequest) (*issued, *ref
 	case d.State == DevicePending:
 		return nil, refuse(authorizationPending, "the merchant has not answered yet")
 	}
-	return s.firstTokens(ctx, r, Token{
+	// The merchant may have approved since the device was loaded.
+	if refused := s.proveOrigin(ctx, r, d.origin()); refused != nil {
+		return nil, refused
+	}
+	return s.firstTokens(ctx, r, d.origin(), d.IssuedAt.Add(RefreshTokenLifetime))
+}
+
+// origin is what the tokens have from the device.
+func (d *Device) origin() Token {
+	return Token{
 		Family: d.Family, Grant: d.Grant, App: d.App, Environment: d.Environment,
 		User: d.User, Scopes: d.Scopes, Resources: d.Resources,
-	}, d.IssuedAt.Add(RefreshTokenLifetime))
+	}
 }
 
 // loadDevice finds the device that asks. Another app learns nothing of it, and

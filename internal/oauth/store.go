@@ -90,8 +90,10 @@ type Device struct {
 	User   string
 	Grant  string
 	Family Family
-	// Hasty says that the device asked before its interval was over.
+	// Hasty says that the device asked before its interval was over, Redeemed that
+	// its code was taken out of the store before it was loaded.
 	Hasty     bool
+	Redeemed  bool
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 }
@@ -132,6 +134,8 @@ type Store interface {
 	// else it is platform.ErrConflict. It sets code.Grant and code.Until.
 	Authorize(ctx context.Context, g *platform.Grant, code *Code) error
 
+	// Code loads a code that was not redeemed. It may have expired.
+	Code(ctx context.Context, hash Hash) (*Code, error)
 	// RedeemCode takes a code out of the store: once, atomically. A second time
 	// it revokes the family and returns ErrReplayed. The code may have expired:
 	// the caller looks.

@@ -105,22 +105,12 @@ func (s *Server) grantTypes() []string {
 // all, which lasts until the time.
 func (s *Server) firstTokens(ctx context.Context, r *tokenRequest, origin Token, until time.Time) (*issued, *refusal) {
 	all := origin.Resources
-	allowed := all
-	if len(allowed) == 0 {
-		allowed = s.Resources
-	}
-	resources, refused := narrowResources(r.resources, allowed)
+	resources, refused := s.checkOrigin(ctx, r, origin)
 	if refused != nil {
 		return nil, refused
 	}
 	if len(resources) > 0 {
 		origin.Resources = resources
-	}
-	if _, refused := s.activeUser(ctx, origin.User); refused != nil {
-		return nil, refused
-	}
-	if refused := s.useProof(ctx, r.app, r.key, r.proof); refused != nil {
-		return nil, refused
 	}
 	origin.Key = r.key
 	out := &issued{}
@@ -140,6 +130,40 @@ func (s *Server) firstTokens(ctx context.Context, r *tokenRequest, origin Token,
 		return nil, notSaved(err)
 	}
 	return out, nil
+}
+
+// checkOrigin holds a request for first tokens to what the authorization covers,
+// and returns the resources that are asked for.
+func (s *Server) checkOrigin(ctx context.Context, r *tokenRequest, origin Token) ([]string, *refusal) {
+	allowed := origin.Resources
+	if len(allowed) == 0 {
+		allowed = s.Resources
+	}
+	resources, refused := narrowResources(r.resources, allowed)
+	if refused != nil {
+		return nil, refused
+	}
+	_, refused = s.activeUser(ctx, origin.User)
+	return resources, refused
+}
+
+// proveOrigin uses the proof of a request that will get the tokens of an
+// authorization, before that is redeemed: a client whose proof was used, or that
+// is told to come again, can do so. A request that will be refused for something
+// else uses none, and is refused where that is found again.
+func (s *Server) proveOrigin(ctx context.Context, r *tokenRequest, origin Token) *refusal {
+	if r.proof == nil {
+		return nil
+	}
+	if _, refused := s.checkOrigin(ctx, r, origin); refused != nil {
+		if refused.err != nil {
+			return refused
+		}
+		return nil
+	}
+	refused := s.useProof(ctx, r.app, r.key, r.proof)
+	r.proof = nil
+	return refused
 }
 
 // newAccess makes an access token from what it hangs from, in the app's format.

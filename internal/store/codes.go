@@ -57,10 +57,32 @@ func (c *conn) insertCode(ctx context.Context, grant string, code *oauth.Code) e
 	return named(err, "code")
 }
 
-// redeemCode takes a code: of any number of callers one gets the row.
-const redeemCode = `UPDATE oauth_codes SET redeemed_at = ? WHERE hash = ? AND redeemed_at IS NULL
-	RETURNING family, grant_id, app, environment, user_id, redirect_uri, redirect_given, challenge, scopes, resources, dpop_key, issued_at, expires_at,
+const (
+	codeColumns = `family, grant_id, app, environment, user_id, redirect_uri, redirect_given, challenge, scopes, resources, dpop_key, issued_at, expires_at,
 		(SELECT g.expires_at FROM grants g WHERE g.id = oauth_codes.grant_id)`
+	codeQuery = `SELECT ` + codeColumns + ` FROM oauth_codes WHERE hash = ? AND redeemed_at IS NULL`
+	// redeemCode takes a code: of any number of callers one gets the row.
+	redeemCode = `UPDATE oauth_codes SET redeemed_at = ? WHERE hash = ? AND redeemed_at IS NULL RETURNING ` + codeColumns
+)
+
+// Code loads a code that was not redeemed, expired or not.
+func (s *Store) Code(ctx context.Context, hash oauth.Hash) (*oauth.Code, error) {
+	var code *oauth.Code
+	err := s.load(func(r *reader) error {
+		return r.each(ctx, func(rows *sql.Rows) (err error) {
+			code, err = scanCode(rows)
+			return err
+		}, codeQuery, hash[:])
+	})
+	if err == nil && code == nil {
+		err = platform.ErrNotFound
+	}
+	if err != nil {
+		return nil, named(err, "code")
+	}
+	code.Hash = hash
+	return code, nil
+}
 
 // RedeemCode takes a code out of the store, once. A second time it revokes the
 // code's family and returns oauth.ErrReplayed.

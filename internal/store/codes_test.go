@@ -18,9 +18,18 @@ func testCodeIsRedeemedOnce(t *testing.T, e engineTest) {
 	o := newOAuthStore(t, e)
 	ctx := t.Context()
 	g, c := o.authorize(t, "one", "trade")
+	for range 2 {
+		looked, err := o.Code(ctx, c.Hash)
+		require.NoError(t, err)
+		require.Equal(t, c, looked)
+	}
 	got, err := o.RedeemCode(ctx, c.Hash, testTime)
 	require.NoError(t, err)
 	require.Equal(t, c, got)
+	for _, name := range []string{"one", "other"} {
+		_, err = o.Code(ctx, hashOf(name))
+		require.ErrorIs(t, err, platform.ErrNotFound)
+	}
 	require.NoError(t, o.SaveTokens(ctx, o.token(g, "one", "at", oauth.AccessToken), o.token(g, "one", "rt", oauth.RefreshToken)))
 
 	// A replay takes back what the code gave, and what it would give yet.

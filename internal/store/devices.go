@@ -29,7 +29,7 @@ func (s *Store) SaveDevice(ctx context.Context, d *oauth.Device) error {
 
 // deviceQuery finds a device of an app that is still there.
 const deviceQuery = `SELECT d.hash, d.user_code, d.app, a.app_key, d.environment, d.scopes, d.resources, d.dpop_key, d.state,
-		d.user_id, d.grant_id, d.family, d.hasty, d.issued_at, d.expires_at
+		d.user_id, d.grant_id, d.family, d.hasty, d.redeemed_at IS NOT NULL, d.issued_at, d.expires_at
 	FROM oauth_devices d JOIN apps a ON a.number = d.app WHERE `
 
 // Device loads a device by the hash of its device code, whatever became of it.
@@ -64,7 +64,7 @@ func scanDevice(rows *sql.Rows) (*oauth.Device, error) {
 	var scopes, resources, user, grant, family sql.NullString
 	var issued, expires sql.NullInt64
 	err := rows.Scan(&hash, &userCode, &d.App, &d.AppKey, &d.Environment, &scopes, &resources, &d.Key, &d.State,
-		&user, &grant, &family, &d.Hasty, &issued, &expires)
+		&user, &grant, &family, &d.Hasty, &d.Redeemed, &issued, &expires)
 	if err != nil {
 		return nil, err
 	}
