@@ -141,20 +141,24 @@ func (s *Server) redirectError(r *AuthorizationRequest, refused *refusal) *Redir
 }
 
 // Covered names the grant of the user that already allows what is asked, so that
-// the page for consent may be skipped; empty where none does. It never is where
-// the app wants the page, and where another program could pose as the app (RFC
-// 8252 section 8.6): a public app that is answered on a loopback address or a
-// private scheme.
+// the page for consent may be skipped; empty where none does, or not for as long
+// as an access token is meant to last. It never is where the app wants the page,
+// and where another program could pose as the app (RFC 8252 section 8.6): a public
+// app that is answered on a loopback address or a private scheme.
 func (s *Server) Covered(ctx context.Context, r *AuthorizationRequest, user string) (grant string, err error) {
 	if r.AskAgain || (public(r.App) && !strings.HasPrefix(r.RedirectURI, "https://")) {
 		return "", nil
 	}
-	g, err := s.Store.GrantOf(ctx, user, r.App.Number, s.Environment, s.Now())
+	now := s.Now()
+	g, err := s.Store.GrantOf(ctx, user, r.App.Number, s.Environment, now)
 	if errors.Is(err, platform.ErrNotFound) {
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("looking for a grant: %w", err)
+	}
+	if g.ExpiresAt.Before(now.Add(AccessTokenLifetime)) {
+		return "", nil
 	}
 	for _, scope := range r.Scopes {
 		if !slices.Contains(g.Scopes, scope) {

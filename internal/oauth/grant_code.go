@@ -78,7 +78,8 @@ func (s *Server) redeem(ctx context.Context, r *tokenRequest, value string) (*Co
 func (s *Server) checkCode(r *tokenRequest, code *Code) *refusal {
 	redirect := r.get("redirect_uri")
 	switch {
-	case code.App != r.app.Number || code.Environment != s.Environment || !r.now.Before(code.ExpiresAt):
+	case code.App != r.app.Number || code.Environment != s.Environment || !r.now.Before(code.ExpiresAt),
+		!r.now.Before(code.Until):
 		return refuse(invalidGrant, badCode)
 	case code.RedirectGiven && redirect == "":
 		return refuse(invalidGrant, "redirect_uri is missing; repeat the one of the authorization request")

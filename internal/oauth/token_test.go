@@ -255,3 +255,37 @@ func TestRefreshEndsWithGrant(t *testing.T) {
 	requireError(t, f.refresh(f.web, r.str("refresh_token")), 400, "invalid_grant")
 	require.False(t, f.active(f.web, r.str("access_token")))
 }
+
+// No code outlives its grant, and a merchant is asked anew before tokens would
+// last less than they are meant to.
+func TestGrantEndsSoon(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	r, err := f.Authorize(ctx, query(f.web))
+	require.NoError(t, err)
+	f.code(f.web)
+	grant, err := f.Covered(ctx, r, f.user.ID)
+	require.NoError(t, err)
+	code := func() string {
+		to, err := f.Approve(ctx, r, f.user.ID, grant)
+		require.NoError(t, err)
+		u, err := url.Parse(to)
+		require.NoError(t, err)
+		return u.Query().Get("code")
+	}
+	f.pass(oauth.RefreshTokenLifetime - oauth.AccessTokenLifetime)
+	still, err := f.Covered(ctx, r, f.user.ID)
+	require.NoError(t, err)
+	require.Equal(t, grant, still, "for as long as an access token")
+	f.pass(time.Second)
+	still, err = f.Covered(ctx, r, f.user.ID)
+	require.NoError(t, err)
+	require.Empty(t, still)
+
+	f.pass(oauth.AccessTokenLifetime - 31*time.Second)
+	last, late := code(), code()
+	f.pass(29 * time.Second)
+	require.Equal(t, 1, f.exchange(f.web, last).num("expires_in"))
+	f.pass(time.Second)
+	requireError(t, f.exchange(f.web, late), 400, "invalid_grant")
+}
