@@ -73,14 +73,7 @@ func wide(of string, address netip.Addr) account {
 }
 
 // network is the address that counts: of IPv6 a customer's network.
-func network(address netip.Addr) netip.Addr {
-	if address.Is6() {
-		if prefix, err := address.Prefix(64); err == nil {
-			return prefix.Addr()
-		}
-	}
-	return address
-}
+func network(address netip.Addr) netip.Addr { return limit.Network(address, 32).Addr() }
 
 // anyGuess is where all guesses from an address count.
 func anyGuess(address netip.Addr) account {

@@ -41,7 +41,8 @@ const (
 )
 
 // rateOfAll is how many go by from all networks together. That is what ten networks
-// can use up and one cannot, so one alone keeps nobody else out.
+// can use up and one cannot, so one alone keeps nobody else out; who has ten, such
+// as a /48 of IPv6, can.
 var rateOfAll = limit.Rate{Requests: 10, Period: longestWait, Burst: 10 * freeGuesses}
 
 // lockout slows the guessing of passwords down: strictly for each login and
@@ -65,18 +66,8 @@ type guess struct {
 	network netip.Prefix
 }
 
-// newGuess finds the network: of IPv4 256 addresses, of IPv6 what a customer has.
-func newGuess(login string, from netip.Addr) guess {
-	bits := 64
-	if from = from.Unmap(); from.Is4() {
-		bits = 24
-	}
-	network, err := from.Prefix(bits)
-	if err != nil { // no address is a network, too
-		network = netip.Prefix{}
-	}
-	return guess{login, network}
-}
+// newGuess finds the network: of IPv4 256 addresses, of IPv6 a customer's.
+func newGuess(login string, from netip.Addr) guess { return guess{login, limit.Network(from, 24)} }
 
 // guesses are those since the right password came last.
 type guesses struct {

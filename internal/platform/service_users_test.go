@@ -180,7 +180,7 @@ func TestLockoutElsewhere(t *testing.T) {
 		f.now = f.now.Add(15 * time.Minute)
 	}
 	f.now = f.now.Add(25 * time.Hour)
-	customer := func(n byte) netip.Addr { return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 7: n, 15: n}) }
+	customer := func(n byte) netip.Addr { return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 6: n, 15: n}) }
 	for n := range byte(10) {
 		for range 5 {
 			require.Zero(t, locked(customer(n), "wrong password"))
