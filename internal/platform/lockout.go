@@ -83,10 +83,16 @@ func (g guesses) wait() time.Duration {
 	return min(firstWait<<min(g.count-freeGuesses, 20), longestWait)
 }
 
+// charged is a guess that counts, when it came, and when the one before it did.
+type charged struct {
+	guess
+	at, before time.Time
+}
+
 // charge counts a guess before it is looked at, so that many at once do not
 // slip through, or refuses it. A right one is taken back by forgive, one that was
 // not looked at by giveBack.
-func (l *lockout) charge(of guess, now time.Time) error {
+func (l *lockout) charge(of guess, now time.Time) (charged, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := l.guessed[of]
@@ -99,7 +105,7 @@ func (l *lockout) charge(of guess, now time.Time) error {
 		left = max(left, g.last.Add(g.wait()).Sub(now))
 	}
 	if left > 0 {
-		return &LockedError{RetryAfter: left}
+		return charged{}, &LockedError{RetryAfter: left}
 	}
 	if l.guessed == nil {
 		l.guessed, l.all = map[guess]guesses{}, map[string]limit.Cell{}
@@ -111,19 +117,23 @@ func (l *lockout) charge(of guess, now time.Time) error {
 	})
 	all.Charge(rateOfAll, 1, now)
 	l.guessed[of], l.all[of.login] = guesses{g.count + 1, now}, all
-	return nil
+	return charged{of, now, g.last}, nil
 }
 
-// giveBack takes back what charge counted for a guess that was not looked at.
-func (l *lockout) giveBack(of guess, now time.Time) {
+// giveBack takes back what charge counted for a guess that was not looked at, and
+// the wait that it began, unless another one came meanwhile.
+func (l *lockout) giveBack(c charged, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if g := l.guessed[of]; g.count > 1 {
-		l.guessed[of] = guesses{g.count - 1, g.last}
+	if g := l.guessed[c.guess]; g.count > 1 {
+		if g.last.Equal(c.at) {
+			g.last = c.before
+		}
+		l.guessed[c.guess] = guesses{g.count - 1, g.last}
 	} else {
-		delete(l.guessed, of)
+		delete(l.guessed, c.guess)
 	}
-	l.giveBackOfAll(of.login, now)
+	l.giveBackOfAll(c.login, now)
 }
 
 // forgive forgets the guesses from the network that the right password came

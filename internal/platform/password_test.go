@@ -101,7 +101,7 @@ func TestLockoutIsBounded(t *testing.T) {
 	var l lockout
 	now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i := range maxGuessed + 1000 {
-		require.NoError(t, l.charge(guess{login: fmt.Sprint("login", i)}, now))
+		require.NoError(t, refusedBy(l.charge(guess{login: fmt.Sprint("login", i)}, now)))
 		require.LessOrEqual(t, len(l.guessed), maxGuessed)
 		require.LessOrEqual(t, len(l.all), maxGuessed)
 	}
@@ -117,7 +117,7 @@ func TestLockoutIsBounded(t *testing.T) {
 		l.all[login] = cell(1, now.Add(-time.Hour))
 	}
 	l.guessed[guess{login: "old0"}], l.all["old0"] = guesses{9, now}, cell(9, now)
-	require.NoError(t, l.charge(guess{login: "new"}, now))
+	require.NoError(t, refusedBy(l.charge(guess{login: "new"}, now)))
 	require.Len(t, l.guessed, 2)
 	require.Len(t, l.all, 2)
 }
@@ -133,12 +133,12 @@ func TestLockoutNeverLetsMoreIn(t *testing.T) {
 		for range rapid.IntRange(1, 200).Draw(t, "guesses") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "pause")) * time.Second)
 			from := rapid.ByteRange(1, networks).Draw(t, "from")
-			if l.charge(newGuess("a", netip.AddrFrom4([4]byte{203, 0, from, 9})), now) == nil {
+			if refusedBy(l.charge(newGuess("a", netip.AddrFrom4([4]byte{203, 0, from, 9})), now)) == nil {
 				passed[from]++
 				inAll++
 			}
 			owner := newGuess("a", netip.AddrFrom4([4]byte{198, 51, 100, 7}))
-			if rapid.Bool().Draw(t, "owner") && l.charge(owner, now) == nil {
+			if rapid.Bool().Draw(t, "owner") && refusedBy(l.charge(owner, now)) == nil {
 				l.forgive(owner, now)
 			}
 		}

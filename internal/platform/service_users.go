@@ -51,12 +51,13 @@ func (s *Service) CheckPassword(ctx context.Context, from netip.Addr, login, pas
 		return nil, ErrLogin // nobody can have them, as anybody may know
 	}
 	of := newGuess(login, from)
-	if err := s.lockout.charge(of, s.now()); err != nil {
+	charged, err := s.lockout.charge(of, s.now())
+	if err != nil {
 		return nil, err
 	}
 	u, right, err := s.look(ctx, login, password)
 	if err != nil {
-		s.lockout.giveBack(of, s.now())
+		s.lockout.giveBack(charged, s.now())
 		return nil, err
 	}
 	if !right || u.Status != UserActive {
