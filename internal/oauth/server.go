@@ -145,6 +145,11 @@ func newLedger() limit.Ledger {
 // CheckIssuer holds an issuer to RFC 8414 section 2, and to what the addresses of
 // the pages and the cookies are made for: a site of its own.
 func CheckIssuer(issuer string) error {
+	const scheme = "https://"
+	// Clients compare the issuer byte by byte.
+	if given := issuer[:min(len(scheme), len(issuer))]; given != scheme && strings.EqualFold(given, scheme) {
+		return fmt.Errorf("issuer: '%s' begins with %s; write %s%s", issuer, given, scheme, issuer[len(scheme):])
+	}
 	u, err := url.Parse(issuer)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsAny(issuer, "?#") {
 		return fmt.Errorf("issuer: '%s' is not an https URL without user, query and fragment; write one such as https://open.example.com", issuer)

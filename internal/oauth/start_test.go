@@ -193,3 +193,14 @@ func TestStartURLMistakes(t *testing.T) {
 	}
 	require.True(t, oauth.CanStart(app))
 }
+
+// An issuer is compared byte by byte, so its scheme is written in one way.
+func TestIssuerInLowerCase(t *testing.T) {
+	require.NoError(t, oauth.CheckIssuer(issuer))
+	for _, upper := range []string{"HTTPS://open.example.com", "Https://open.example.com", "hTTps://open.example.com"} {
+		require.ErrorContains(t, oauth.CheckIssuer(upper), "write https://open.example.com")
+	}
+	for _, bad := range []string{"", "HTTP", "HTTPS:", "HTTPS://", "http://open.example.com", "HTTP://open.example.com"} {
+		require.Error(t, oauth.CheckIssuer(bad), bad)
+	}
+}
