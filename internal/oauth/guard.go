@@ -17,14 +17,15 @@ const (
 	sweepBurst = 100
 	guessStep  = 10 * time.Second
 	sweepStep  = time.Second
-	// maxGuessers bounds the memory, in addresses with failures.
+	// maxGuessers bounds the memory, in addresses that something counts for.
 	maxGuessers = 100_000
 )
 
-// Guard slows down those who guess secrets. It counts failures alone, for each
-// app and address, and for each address: so nobody can lock out an app by
-// failing in its name from elsewhere. Servers of several issuers share one, or
-// each further name would give further guesses.
+// Guard slows down those who guess secrets, log in or begin devices. Of guesses it
+// counts failures alone, for each app and address, and for each address: so nobody
+// can lock out an app by failing in its name from elsewhere. Log-ins and devices
+// count whether right or wrong. Servers of several issuers share one, or each
+// further name would give further guesses.
 type Guard struct {
 	mu sync.Mutex
 	// until is the theoretical arrival time of the generic cell rate algorithm,
