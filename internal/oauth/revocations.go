@@ -26,10 +26,12 @@ type revocations struct {
 	rotated         time.Time
 	// floor is the revocation that concerned everything.
 	floor uint64
+	// users is the latest change of a merchant, who may have been enabled.
+	users uint64
 }
 
-// Apply puts a change of the domain in force, if it may end tokens: those that
-// it concerns are looked at anew by all calls that begin afterwards.
+// Apply puts a change of the domain in force, if it may end tokens or make them
+// valid again: those that it concerns are looked at anew by all calls that begin afterwards.
 func (v *Verifier) Apply(c platform.Change) {
 	switch c.Kind {
 	case platform.ChangeGrant, platform.ChangeToken, platform.ChangeUser:
@@ -60,6 +62,9 @@ func (r *revocations) add(c platform.Change, now time.Time, keep time.Duration) 
 	} else {
 		r.recent[c] = number
 	}
+	if c.Kind == platform.ChangeUser {
+		r.users = number
+	}
 	// Last: who sees the number finds the revocation.
 	r.latest.Store(number)
 }
@@ -76,6 +81,11 @@ func (r *revocations) concerns(t *seen) bool {
 		return r.recent[c] > checked || r.earlier[c] > checked
 	}
 	if r.floor > checked {
+		return true
+	}
+	// Whose a token is that was refused nobody knows; few are remembered as such,
+	// and not for long. Nothing else makes one valid again.
+	if t.token == nil && r.users > checked {
 		return true
 	}
 	if of := t.token; of != nil && (newer(platform.ChangeToken, string(of.Family)) ||

@@ -200,3 +200,29 @@ func BenchmarkVerifyWarm(b *testing.B) {
 		}
 	}
 }
+
+// A merchant who is enabled again has valid tokens at once, also those that were
+// refused meanwhile. What else changes makes no refused token worth a look.
+func TestVerifyAfterEnable(t *testing.T) {
+	f := newFixture(t)
+	token := f.exchange(f.web, f.code(f.web)).str("access_token")
+	require.NoError(t, f.verify(f.web, token, "trade"))
+	for range 2 {
+		_, err := f.service.DisableUser(t.Context(), "test", f.user.ID)
+		require.NoError(t, err)
+		require.ErrorIs(t, f.verify(f.web, token, "trade"), platform.ErrTokenInvalid)
+		_, err = f.service.EnableUser(t.Context(), "test", f.user.ID)
+		require.NoError(t, err)
+		require.NoError(t, f.verify(f.web, token, "trade"))
+	}
+	c := &counting{}
+	v := f.counted(c)
+	for _, change := range []platform.Change{
+		{}, {Kind: platform.ChangeGrant, Key: "gr_x"}, {Kind: platform.ChangeToken, Key: "fam_x"}, {Kind: platform.ChangeUser, Key: f.user.ID},
+	} {
+		v.Apply(change)
+		_, err := v.Verify(t.Context(), "at_"+strings.Repeat("A", 43), f.web, platform.Production, "trade")
+		require.ErrorIs(t, err, platform.ErrTokenInvalid)
+	}
+	require.EqualValues(t, 2, c.looks.Load(), "the first time, and for the merchant")
+}
