@@ -83,6 +83,10 @@ func (a *App) makeSandboxMerchant(ctx context.Context) error {
 		return err
 	}
 	u, err := service.CreateUser(ctx, actorStart, login, "Demo shop", password)
+	if errors.Is(err, platform.ErrConflict) {
+		// Another node that started together with this one was quicker.
+		return os.Remove(a.SandboxMerchant)
+	}
 	if err != nil {
 		return errors.Join(err, os.Remove(a.SandboxMerchant))
 	}
