@@ -29,6 +29,9 @@ type claim struct {
 // badClient answers an unknown app and a wrong secret alike.
 const badClient = "client_id and client_secret do not belong together, or the app is not active"
 
+// noSecret answers an unknown app and one that has a secret alike, where none came.
+const noSecret = "client_secret is missing, or client_id is of no active app; only apps of the mode client go without a secret"
+
 // authenticate finds out which app makes a request (RFC 6749 section 2.3). A
 // public app names itself and proves nothing. Wrong guesses are slowed down for
 // each app and address; they never hold up the app elsewhere. They count after
@@ -55,6 +58,9 @@ func (s *Server) authenticate(r *http.Request, p *params) (*platform.App, *refus
 	}
 	if !proven {
 		s.Guard.charge(now, guess)
+		if c.secret == "" && c.assertion == nil {
+			return nil, refuse(invalidClient, noSecret)
+		}
 		return nil, refuse(invalidClient, badClient)
 	}
 	return app, nil
