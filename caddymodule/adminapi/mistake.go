@@ -47,7 +47,7 @@ func renderError(w http.ResponseWriter, err error) error {
 		}
 		p := problem{Error: fmt.Sprintf("the catalog file has mistakes: %d", len(mistakes))}
 		for _, m := range mistakes {
-			p.Errors = append(p.Errors, m.Error())
+			p.Errors = append(p.Errors, said(m))
 		}
 		writeJSON(w, status, p)
 		return nil
@@ -65,7 +65,15 @@ func renderError(w http.ResponseWriter, err error) error {
 	case errors.Is(err, platform.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusServiceUnavailable
 	}
-	return caddy.APIError{HTTPStatus: status, Err: err}
+	return caddy.APIError{HTTPStatus: status, Err: errors.New(said(err))}
+}
+
+// said is an error in words, without the kind of it that stands before or behind a
+// sentence: the status tells that.
+func said(err error) string {
+	const kind = ": "
+	text := strings.TrimSuffix(err.Error(), kind+platform.ErrConflict.Error())
+	return strings.TrimPrefix(text, platform.ErrConflict.Error()+kind)
 }
 
 // strict reads JSON in which no member may be unknown.
