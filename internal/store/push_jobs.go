@@ -294,8 +294,9 @@ func (s *Store) stepJob(ctx context.Context, c *conn, j *savedJob, limit int) ([
 		return nil, err
 	}
 	j.Done += int64(len(pushed))
+	j.Total = max(j.Total, j.Done) // more may have come to be of the kind since they were counted
 	j.UpdatedAt = s.now().UTC().Truncate(time.Microsecond)
-	_, err = c.exec(ctx, `UPDATE push_jobs SET state = ?, done = ?, cursor_at = ?, cursor_id = ?, updated_at = ? WHERE id = ?`,
-		string(j.State), j.Done, j.cursor.At, j.cursor.ID, micros(j.UpdatedAt), j.ID)
+	_, err = c.exec(ctx, `UPDATE push_jobs SET state = ?, total = ?, done = ?, cursor_at = ?, cursor_id = ?, updated_at = ? WHERE id = ?`,
+		string(j.State), j.Total, j.Done, j.cursor.At, j.cursor.ID, micros(j.UpdatedAt), j.ID)
 	return subscriptionsOf(pushed), err
 }

@@ -156,6 +156,14 @@ func testManualJob(t *testing.T, e engineTest) {
 	p.job(t, pusher.Manual, pusher.Filter{States: []pusher.State{pusher.Failed}})
 	_, last = p.run(t, 4)
 	require.Zero(t, last.Done)
+
+	// More may come to be of a state once they were counted.
+	p.publish(t, "a", testTime)
+	require.EqualValues(t, 6, p.job(t, pusher.Manual, pusher.Filter{States: []pusher.State{pusher.Delivered}}).Total)
+	require.Equal(t, 1, p.deliver(t, "a", pusher.Delivered))
+	_, last = p.run(t, 4)
+	require.EqualValues(t, 7, last.Done)
+	require.EqualValues(t, 7, last.Total)
 }
 
 // A reset makes deliveries anew, linked to the old, in their order; a second one
