@@ -28,6 +28,8 @@ func checkMessage(m *Message, t *topic, now time.Time) error {
 		return err
 	}
 	switch {
+	case m.Topic == "":
+		return &platform.FieldError{Field: "topic", Problem: "missing", Want: "a topic of the catalog"}
 	case t == nil:
 		return &platform.FieldError{Field: "topic", Problem: fmt.Sprintf("there is no topic %.100q", m.Topic), Want: "a topic of the catalog"}
 	case t.Status != platform.Online && t.Status != platform.Deprecated:

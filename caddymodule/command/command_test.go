@@ -314,7 +314,9 @@ nonces in memory:  10 (400 bytes)
 limit counters:    0
 `, "\n"), run(t, addr, "status").ok(t))
 	s.Platform.Report.StorageError = "disk full"
-	require.Equal(t, 1, run(t, addr, "status").code)
+	broken := run(t, addr, "status")
+	require.Equal(t, 1, broken.code)
+	require.Contains(t, broken.stdout, "apps:              not known\n")
 
 	s.Platform.Rotate = func(_ context.Context, progress func(done, total int)) error {
 		progress(3, 3)

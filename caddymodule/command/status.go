@@ -67,15 +67,15 @@ func (c *cli) statusCommand() *cobra.Command {
 				return err
 			}
 			err := c.print(cmd, s, func(w io.Writer) {
-				state := "ok"
+				state, apps, apis := "ok", strconv.Itoa(s.Apps), strconv.Itoa(s.APIs)
 				if s.StorageError != "" {
-					state = s.StorageError
+					state, apps, apis = s.StorageError, "not known", "not known"
 				}
 				health := s.Health.Status
 				if down := s.Health.Down(); len(down) > 0 {
 					health += ": no answer from " + strings.Join(down, ", ")
 				}
-				facts(w, "health", health, "storage", s.Storage, "storage state", state, "apps", strconv.Itoa(s.Apps), "APIs", strconv.Itoa(s.APIs),
+				facts(w, "health", health, "storage", s.Storage, "storage state", state, "apps", apps, "APIs", apis,
 					"apps in memory", strconv.Itoa(s.CachedApps),
 					"nonces in memory", fmt.Sprintf("%d (%d bytes)", s.NonceEntries, s.NonceBytes),
 					"limit counters", strconv.Itoa(s.LimitCounters))

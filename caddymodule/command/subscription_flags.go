@@ -69,7 +69,7 @@ func (f *subscriptionFlags) settings(cmd *cobra.Command) (s adminapi.Subscriptio
 	if given("rate") {
 		limits, err := parseLimits("--rate", f.rate)
 		if err != nil {
-			return s, err
+			return s, usagef(`--rate: %q is no rate; want 100/s, "100/1m burst 200", or none`, f.rate)
 		}
 		if !limits.Quota.IsZero() {
 			return s, usagef("--rate: %q has a quota; want a rate alone: 100/s", f.rate)

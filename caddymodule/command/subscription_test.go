@@ -112,7 +112,7 @@ func TestSubscriptionUsage(t *testing.T) {
 	run(t, addr, "subscription", "create", "--app", app, "--url", "https://erp.example.com/", "--topic", "nope.nope").usage(t, `topics: there is no topic "nope.nope"`)
 	create("--where", "/a").usage(t, "--where")
 	create("--where", "/a like x").usage(t, "filter.conditions[0].op")
-	create("--rate", "often").usage(t, "--rate")
+	create("--rate", "often").usage(t, `--rate: "often" is no rate; want 100/s, "100/1m burst 200", or none`)
 	create("--rate", "100/day").usage(t, "has a quota")
 	create("--schedule", "5s,often").usage(t, "schedule[1]")
 	create("--hold-for", "x").usage(t, "hold-for")

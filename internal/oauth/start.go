@@ -76,6 +76,9 @@ func StartURL(random io.Reader, secrets [][]byte, app *platform.App, o StartOpti
 	if o.Environment, err = platform.ParseEnvironment(string(cmp.Or(o.Environment, platform.Production))); err != nil {
 		return "", time.Time{}, err
 	}
+	if o.Issuer == "" {
+		return "", time.Time{}, &platform.FieldError{Field: "issuer", Problem: "the configuration names none", Want: "the address of a site with open_oauth: https://open.example.com"}
+	}
 	if err := CheckIssuer(o.Issuer); err != nil {
 		return "", time.Time{}, &platform.FieldError{
 			Field: "issuer", Problem: fmt.Sprintf("%q is not the address of a site with open_oauth", o.Issuer),
