@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -20,7 +21,11 @@ func TestOneProcess(t *testing.T) {
 	theirs := filepath.Join(n.dir, "data/openplatform.db")
 	second.configure(strings.Replace(globals("")+gated("http://127.0.0.1:%site%", "sandbox", ""), "./data/openplatform.db", theirs, 1))
 	second.launch()
-	<-second.done
+	select {
+	case <-second.done:
+	case <-time.After(time.Minute):
+		require.FailNow(t, "the second one goes on")
+	}
 	require.Error(t, second.err)
 	require.Contains(t, second.log.String(), "the store "+theirs+" is another process's: stop that one first")
 	send(t, n.plain(), a.sign(t, call{url: n.base() + "/v1/echo"})).passed(t)
