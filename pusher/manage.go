@@ -56,7 +56,7 @@ type Query struct {
 	Message string `json:"message,omitempty"`
 }
 
-// filter looks up what the query names.
+// filter looks up what the query names, but for the merchant.
 func (m *Manager) filter(ctx context.Context, q Query) (f Filter, err error) {
 	f = Filter{Topic: q.Topic, Since: q.Since, Until: q.Until}
 	if q.App != "" {
@@ -98,26 +98,31 @@ func (m *Manager) filter(ctx context.Context, q Query) (f Filter, err error) {
 			return f, err
 		}
 	}
-	if q.User != "" {
-		user, err := m.Directory.User(ctx, q.User)
-		if err != nil {
-			return f, err
-		}
-		f.User = user.ID
-	}
 	return f, nil
+}
+
+// user is the ID of the merchant that a query names; empty where it names none.
+func (m *Manager) user(ctx context.Context, q Query) (string, error) {
+	if q.User == "" {
+		return "", nil
+	}
+	user, err := m.Directory.User(ctx, q.User)
+	if err != nil {
+		return "", err
+	}
+	return user.ID, nil
 }
 
 // listed is the filter of a list. A merchant who is not there is what a message says
 // all the same: publishing takes any text, and looks for nobody.
 func (m *Manager) listed(ctx context.Context, q Query) (Filter, error) {
-	text := q.User
-	if _, err := m.Directory.User(ctx, text); text == "" || !errors.Is(err, platform.ErrNotFound) {
-		return m.filter(ctx, q)
-	}
-	q.User = ""
 	f, err := m.filter(ctx, q)
-	f.User = text
+	if err != nil {
+		return f, err
+	}
+	if f.User, err = m.user(ctx, q); errors.Is(err, platform.ErrNotFound) {
+		f.User, err = q.User, nil
+	}
 	return f, err
 }
 
@@ -251,6 +256,9 @@ func (m *Manager) StartJob(ctx context.Context, actor string, cause Cause, q Que
 	}
 	f, err := m.filter(ctx, q)
 	if err != nil {
+		return nil, err
+	}
+	if f.User, err = m.user(ctx, q); err != nil {
 		return nil, err
 	}
 	if cause == Repush {
