@@ -155,12 +155,32 @@ func (f *fixture) code(app *platform.App, changes ...string) string {
 	f.t.Helper()
 	r, err := f.Authorize(f.t.Context(), query(app, changes...))
 	require.NoError(f.t, err)
-	to, err := f.Approve(f.t.Context(), r, f.user.ID, "")
+	return f.codeUnder(r, "")
+}
+
+// codeUnder answers a request under a grant, or on the page if there is none, and
+// returns the code.
+func (f *fixture) codeUnder(r *oauth.AuthorizationRequest, grant string) string {
+	f.t.Helper()
+	to, err := f.Approve(f.t.Context(), r, f.user.ID, grant)
 	require.NoError(f.t, err)
 	u, err := url.Parse(to)
 	require.NoError(f.t, err)
 	require.NotEmpty(f.t, u.Query().Get("code"))
 	return u.Query().Get("code")
+}
+
+// agreed has the merchant agree to a request of the web app, and returns another one
+// with the grant that covers it.
+func (f *fixture) agreed() (r *oauth.AuthorizationRequest, grant string) {
+	f.t.Helper()
+	r, err := f.Authorize(f.t.Context(), query(f.web))
+	require.NoError(f.t, err)
+	f.code(f.web)
+	grant, err = f.Covered(f.t.Context(), r, f.user.ID)
+	require.NoError(f.t, err)
+	require.NotEmpty(f.t, grant)
+	return r, grant
 }
 
 // reply is an answer of an endpoint.

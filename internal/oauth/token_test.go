@@ -261,18 +261,7 @@ func TestRefreshEndsWithGrant(t *testing.T) {
 func TestGrantEndsSoon(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
-	r, err := f.Authorize(ctx, query(f.web))
-	require.NoError(t, err)
-	f.code(f.web)
-	grant, err := f.Covered(ctx, r, f.user.ID)
-	require.NoError(t, err)
-	code := func() string {
-		to, err := f.Approve(ctx, r, f.user.ID, grant)
-		require.NoError(t, err)
-		u, err := url.Parse(to)
-		require.NoError(t, err)
-		return u.Query().Get("code")
-	}
+	r, grant := f.agreed()
 	f.pass(oauth.RefreshTokenLifetime - oauth.AccessTokenLifetime)
 	still, err := f.Covered(ctx, r, f.user.ID)
 	require.NoError(t, err)
@@ -283,7 +272,7 @@ func TestGrantEndsSoon(t *testing.T) {
 	require.Empty(t, still)
 
 	f.pass(oauth.AccessTokenLifetime - 31*time.Second)
-	last, late := code(), code()
+	last, late := f.codeUnder(r, grant), f.codeUnder(r, grant)
 	f.pass(29 * time.Second)
 	require.Equal(t, 1, f.exchange(f.web, last).num("expires_in"))
 	f.pass(time.Second)
