@@ -72,7 +72,7 @@ func FuzzCheckMembers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var m messageBody
 		if json.Unmarshal(text, &m) != nil {
-			t.Skip()
+			return // none that is ever scanned
 		}
 		require.Equal(t, slowCheckMembers(t, text), checkMembers(text), "%q", text)
 	})
