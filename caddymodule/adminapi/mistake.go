@@ -71,9 +71,8 @@ func renderError(w http.ResponseWriter, err error) error {
 // said is an error in words, without the kind of it that stands before or behind a
 // sentence: the status tells that.
 func said(err error) string {
-	const kind = ": "
-	text := strings.TrimSuffix(err.Error(), kind+platform.ErrConflict.Error())
-	return strings.TrimPrefix(text, platform.ErrConflict.Error()+kind)
+	kind := platform.ErrConflict.Error()
+	return strings.TrimPrefix(strings.TrimSuffix(err.Error(), ": "+kind), kind+": ")
 }
 
 // strict reads JSON in which no member may be unknown.

@@ -74,7 +74,7 @@ func (c *cli) subscriptionUpdate() *cobra.Command {
 				return err
 			}
 			if reflect.ValueOf(settings).IsZero() {
-				return usagef("nothing to change: give at least one of --url, --topic, --user, --where, --no-filter, --ordered, --hold-for, --concurrency, --rate, --schedule, --format, --asymmetric")
+				return usagef("nothing to change: give at least one of the flags that --help lists, such as --url")
 			}
 			return c.askKeys(ctx, cmd, http.MethodPatch, subscriptionPath(args[0]), settings)
 		})

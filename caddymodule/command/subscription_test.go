@@ -78,7 +78,7 @@ func TestSubscriptionCommands(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(run(t, addr, append([]string{"subscription", "update", id, "--json"}, args...)...).ok(t)), &changed))
 		return changed.Subscription
 	}
-	run(t, addr, "subscription", "update", id).usage(t, "nothing to change: give at least one of --url, --topic, ")
+	run(t, addr, "subscription", "update", id).usage(t, "nothing to change: give at least one of the flags that --help lists, such as --url")
 	before := update("--concurrency", "4")
 	require.Len(t, before.Filter.Conditions, 4)
 	require.Equal(t, platform.SubscriptionActive, before.Status)
