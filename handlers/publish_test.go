@@ -114,6 +114,9 @@ func TestPublishRefusals(t *testing.T) {
 			require.Equal(t, test.mistakes, mistakesOf(t, publish(test.body), test.status, test.code))
 		})
 	}
+	t.Run("no topic at all", func(t *testing.T) {
+		require.Contains(t, publish(`{"data":{}}`).Body.String(), `topic: missing; want a topic of the catalog`)
+	})
 	t.Run("from another network", func(t *testing.T) {
 		refused(t, w.do(publishRequest("192.0.2.1", `{}`)), 403, "publisher_denied")
 	})

@@ -181,6 +181,7 @@ func TestStartURLMistakes(t *testing.T) {
 		var mistake *platform.FieldError
 		require.ErrorAs(t, err, &mistake, name)
 		require.Equal(t, c.field, mistake.Field, name)
+		require.Equal(t, name == "no issuer", mistake.Problem == "the configuration names none", name)
 	}
 	suspended, bare, web := *app, *app, *app
 	web.Mode = platform.Web
