@@ -160,7 +160,7 @@ func entryMistakes(mistakes map[int]error) []entryMistake {
 	for _, i := range slices.Sorted(maps.Keys(mistakes)) {
 		m := entryMistake{Index: i, Detail: mistakes[i].Error()}
 		if field, ok := errors.AsType[*platform.FieldError](mistakes[i]); ok {
-			m.Field = field.Field
+			m.Field, m.Detail = field.Field, field.Error()
 		}
 		list = append(list, m)
 	}

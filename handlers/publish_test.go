@@ -146,6 +146,7 @@ func TestPublishRefusals(t *testing.T) {
 		other := func(id string) string { return `{"topic":"shop.news","id":"` + id + `","data":{"title":"c"}}` }
 		rec = publish(`[` + strings.Join([]string{other("one"), other("three"), other("two")}, ",") + `]`)
 		require.Equal(t, map[int]string{0: "id", 2: "id"}, mistakesOf(t, rec, 409, "message_conflict"))
+		require.Contains(t, rec.Body.String(), `"detail":"id: \"`, "a sentence without the kind of the error")
 	})
 	t.Run("while nothing can be looked up", func(t *testing.T) {
 		r := publishRequest("127.0.0.1", `{"topic":"shop.news","data":{"title":"a"}}`)
